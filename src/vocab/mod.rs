@@ -1,0 +1,28 @@
+//! The words of the domain: small values that are valid by construction.
+//!
+//! Everything else imports from here and this imports from nobody. No I/O happens here, except
+//! [`SecretRef::read`] and the clocks behind [`Moment`] and [`Wall`].
+
+mod at;
+mod clock;
+mod field_name;
+mod name;
+mod period;
+mod pointer;
+mod problem;
+mod secret;
+mod size;
+mod text;
+mod url;
+
+pub use at::At;
+pub use clock::{Moment, Wall};
+pub use field_name::FieldName;
+pub use name::{Name, RouteName, TokenName};
+pub use period::Period;
+pub use pointer::Pointer;
+pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
+pub use secret::{Secret, SecretError, SecretRef};
+pub use size::Size;
+pub use text::{Placeholder, Text, expand_env, scalar};
+pub use url::{HttpUrl, Scheme};
