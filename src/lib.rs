@@ -1,1 +1,5 @@
+pub mod net;
+pub mod shutdown;
+pub mod telemetry;
+pub mod token;
 pub mod vocab;

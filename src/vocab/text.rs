@@ -58,9 +58,23 @@ where
     D: Deserializer<'de>,
     T: Placeholder,
 {
+    raw_scalar(deserializer, |raw| expand_env(raw).and_then(|text| parse(&text)))
+}
+
+/// As [`scalar`], for values that resolve `${..}` themselves.
+///
+/// # Errors
+/// As [`scalar`].
+pub fn raw_scalar<'de, D, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, Mistake>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Placeholder,
+{
     let raw = At::<String>::deserialize(deserializer)?;
-    let parsed = expand_env(&raw.value).and_then(|text| parse(&text));
-    match parsed {
+    match parse(&raw.value) {
         Ok(value) => Ok(value),
         Err(mistake) => match report(mistake.at(raw.place)) {
             Ok(()) => Ok(T::placeholder()),
@@ -100,8 +114,11 @@ pub fn expand_env(raw: &str) -> Result<String, Mistake> {
     Ok(out)
 }
 
-/// The value of `env.NAME`.
-fn variable(reference: &str) -> Result<String, Mistake> {
+/// The value of a reference `env.NAME`.
+///
+/// # Errors
+/// Another reference, or a variable that is not set.
+pub fn variable(reference: &str) -> Result<String, Mistake> {
     let Some(name) = reference.strip_prefix("env.") else {
         return Err(Mistake::new(format!("`${{{reference}}}` has no meaning here"))
             .hint("only `${env.NAME}` can be used in this place"));

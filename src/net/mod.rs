@@ -1,0 +1,6 @@
+//! Outgoing connections: TLS, dialling, and one-shot requests to issuers.
+
+pub mod body;
+pub mod dial;
+pub mod fetch;
+pub mod tls;

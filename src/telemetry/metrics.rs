@@ -1,0 +1,508 @@
+//! The catalogue of metrics: every name, help text and label of the program.
+//!
+//! Labels come from configured names and closed sets, never from a request, so no client can make
+//! series. Handles are resolved once: the request path only increments atomics.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::process::Process;
+use crate::vocab::{RouteName, TokenName};
+
+/// A metric that could not be made: two of one name, a fault of the program.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// Upper bounds of request durations, in seconds.
+const REQUEST_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Upper bounds of token fetches, in seconds.
+const FETCH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Methods with a series of their own; any other is counted as `_OTHER`.
+const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "_OTHER"];
+
+/// Every metric of the program.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    process: Process,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    in_flight: IntGaugeVec,
+    upstream_seconds: HistogramVec,
+    upstream_connections: IntGaugeVec,
+    upgrades_active: IntGaugeVec,
+    injections: IntCounterVec,
+    stripped: IntCounterVec,
+    unauthorized: IntCounterVec,
+    replays: IntCounterVec,
+    rejected: IntCounterVec,
+    expiry: GaugeVec,
+    next_refresh: GaugeVec,
+    last_success: GaugeVec,
+    failures: IntGaugeVec,
+    usable: IntGaugeVec,
+    refreshes: IntCounterVec,
+    refresh_seconds: HistogramVec,
+    waiters: IntGaugeVec,
+    restarts: IntCounterVec,
+    secret_reloads: IntCounterVec,
+    /// Connections that clients hold open.
+    pub connections: IntGauge,
+    /// Connections accepted since the start.
+    pub accepted: IntCounter,
+    /// Accepts that failed, by running out of file descriptors above all.
+    pub accept_errors: IntCounter,
+    config_reloads: IntCounterVec,
+    config_last_reload: Gauge,
+}
+
+/// Registers one gauge.
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+    register(registry, Gauge::new(name, help)?)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, MetricsError> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// The vectors' names all begin with `bearerd_`.
+struct Catalogue<'r>(&'r Registry);
+
+impl Catalogue<'_> {
+    fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, MetricsError> {
+        register(self.0, IntCounterVec::new(Opts::new(prefixed(name), help), labels)?)
+    }
+
+    fn int_gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, MetricsError> {
+        register(self.0, IntGaugeVec::new(Opts::new(prefixed(name), help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
+        register(self.0, GaugeVec::new(Opts::new(prefixed(name), help), labels)?)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, MetricsError> {
+        let opts = HistogramOpts::new(prefixed(name), help).buckets(buckets.to_vec());
+        register(self.0, HistogramVec::new(opts, labels)?)
+    }
+}
+
+fn prefixed(name: &str) -> String {
+    format!("bearerd_{name}")
+}
+
+impl Metrics {
+    /// Makes and registers every metric.
+    ///
+    /// # Errors
+    /// Two metrics of one name.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let c = Catalogue(&registry);
+        let build_info =
+            c.int_gauge("build_info", "Always 1; the version is the label.", &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            process: Process::register(&registry)?,
+            requests: c.counter(
+                "requests_total",
+                "Requests answered, by route, method and status code.",
+                &["route", "method", "code"],
+            )?,
+            request_seconds: c.histogram(
+                "request_duration_seconds",
+                "Time from a request's head to the end of its answer, in seconds.",
+                &["route", "method"],
+                REQUEST_BUCKETS,
+            )?,
+            in_flight: c.int_gauge("requests_in_flight", "Requests being answered.", &["route"])?,
+            upstream_seconds: c.histogram(
+                "upstream_duration_seconds",
+                "Time from sending a request upstream to the answer's head, in seconds.",
+                &["route"],
+                REQUEST_BUCKETS,
+            )?,
+            upstream_connections: c.int_gauge(
+                "upstream_connections",
+                "Open connections to upstreams, by state (`active`, `idle`).",
+                &["route", "state"],
+            )?,
+            upgrades_active: c.int_gauge("upgrades_active", "Open tunnels.", &["route"])?,
+            injections: c.counter(
+                "injections_total",
+                "Requests by what became of their credential: `injected`, `waited` (injected after waiting for a token) or `no_token`.",
+                &["route", "result"],
+            )?,
+            stripped: c.counter(
+                "client_credentials_stripped_total",
+                "Credentials of clients that were removed, by configured place.",
+                &["route", "header"],
+            )?,
+            unauthorized: c.counter(
+                "upstream_unauthorized_total",
+                "Answers by which an upstream rejected the injected credential.",
+                &["route", "code"],
+            )?,
+            replays: c.counter(
+                "replays_total",
+                "Requests sent again with a renewed credential: `accepted`, `rejected` or `failed`.",
+                &["route", "result"],
+            )?,
+            rejected: c.counter(
+                "rejected_total",
+                "Requests refused by bearerd itself, by reason.",
+                &["reason"],
+            )?,
+            expiry: c.gauge(
+                "token_expiry_timestamp_seconds",
+                "When the token expires, as Unix time in seconds; 0 while there is none.",
+                &["token"],
+            )?,
+            next_refresh: c.gauge(
+                "token_next_refresh_timestamp_seconds",
+                "When the next attempt to renew the token is due, as Unix time in seconds.",
+                &["token"],
+            )?,
+            last_success: c.gauge(
+                "token_last_success_timestamp_seconds",
+                "When the token was last obtained, as Unix time in seconds; 0 if never.",
+                &["token"],
+            )?,
+            failures: c.int_gauge(
+                "token_consecutive_failures",
+                "Failed attempts since the last success.",
+                &["token"],
+            )?,
+            usable: c.int_gauge(
+                "token_usable",
+                "1 while the token may be injected, else 0.",
+                &["token"],
+            )?,
+            refreshes: c.counter(
+                "token_refresh_total",
+                "Attempts to obtain or renew the token, by result and reason of failure.",
+                &["token", "result", "reason"],
+            )?,
+            refresh_seconds: c.histogram(
+                "token_refresh_duration_seconds",
+                "Duration of attempts to obtain or renew the token, in seconds.",
+                &["token"],
+                FETCH_BUCKETS,
+            )?,
+            waiters: c.int_gauge("token_waiters", "Requests waiting for the token.", &["token"])?,
+            restarts: c.counter(
+                "token_task_restarts_total",
+                "Restarts of the token's background task after a panic.",
+                &["token"],
+            )?,
+            secret_reloads: c.counter(
+                "secret_reload_total",
+                "Changes of a secret's content that were noticed, by result.",
+                &["result"],
+            )?,
+            connections: register(
+                &registry,
+                IntGauge::new("bearerd_connections", "Connections held open by clients.")?,
+            )?,
+            accepted: register(
+                &registry,
+                IntCounter::new("bearerd_connections_total", "Connections accepted from clients.")?,
+            )?,
+            accept_errors: register(
+                &registry,
+                IntCounter::new("bearerd_accept_errors_total", "Failures to accept a connection.")?,
+            )?,
+            config_reloads: c.counter(
+                "config_reload_total",
+                "Attempts to take over a changed configuration, by result.",
+                &["result"],
+            )?,
+            config_last_reload: gauge(
+                &registry,
+                "bearerd_config_last_reload_success_timestamp_seconds",
+                "When the running configuration was loaded, as Unix time in seconds.",
+            )?,
+            registry,
+        };
+        for result in ["success", "failure"] {
+            metrics.config_reloads.with_label_values(&[result]).reset();
+            metrics.secret_reloads.with_label_values(&[result]).reset();
+        }
+        metrics.config_last_reload.set(crate::vocab::Wall::now().0);
+        Ok(metrics)
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.process.observe();
+        let mut out = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        debug_assert!(encoded.is_ok(), "the catalogue renders");
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// A counter of refusals for one reason of a closed set.
+    #[must_use]
+    pub fn rejected(&self, reason: &'static str) -> IntCounter {
+        self.rejected.with_label_values(&[reason])
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn reloaded(&self, success: bool) {
+        let result = if success { "success" } else { "failure" };
+        self.config_reloads.with_label_values(&[result]).inc();
+        if success {
+            self.config_last_reload.set(crate::vocab::Wall::now().0);
+        }
+    }
+
+    /// Counts a noticed change of a secret.
+    pub fn secret_reloaded(&self, success: bool) {
+        let result = if success { "success" } else { "failure" };
+        self.secret_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// The series of one token, all present from the start. `reasons` is the closed set of
+    /// reasons for a failure.
+    #[must_use]
+    pub fn token(&self, name: &TokenName, reasons: &[&'static str]) -> TokenMetrics {
+        let label = [name.as_str()];
+        let failures = reasons
+            .iter()
+            .map(|reason| {
+                let values = [name.as_str(), "failure", reason];
+                (*reason, self.refreshes.with_label_values(&values))
+            })
+            .collect();
+        let metrics = TokenMetrics {
+            expiry: self.expiry.with_label_values(&label),
+            next_refresh: self.next_refresh.with_label_values(&label),
+            last_success: self.last_success.with_label_values(&label),
+            consecutive_failures: self.failures.with_label_values(&label),
+            usable: self.usable.with_label_values(&label),
+            success: self.refreshes.with_label_values(&[name.as_str(), "success", ""]),
+            failures,
+            seconds: self.refresh_seconds.with_label_values(&label),
+            waiters: self.waiters.with_label_values(&label),
+            restarts: self.restarts.with_label_values(&label),
+        };
+        metrics.expiry.set(0.0);
+        metrics
+    }
+
+    /// Forgets the series of a token that the configuration no longer has.
+    pub fn forget_token(&self, name: &TokenName) {
+        forget(&self.refreshes, name.as_str());
+        let label = [name.as_str()];
+        for vec in [&self.expiry, &self.next_refresh, &self.last_success] {
+            drop(vec.remove_label_values(&label));
+        }
+        for vec in [&self.failures, &self.usable, &self.waiters] {
+            drop(vec.remove_label_values(&label));
+        }
+        drop(self.refresh_seconds.remove_label_values(&label));
+        drop(self.restarts.remove_label_values(&label));
+    }
+
+    /// The series of one route, all present from the start but for status codes that no answer
+    /// has had yet. `strippable` names the configured places of client credentials.
+    #[must_use]
+    pub fn route(&self, name: &RouteName, strippable: &[String]) -> RouteMetrics {
+        let route = name.as_str();
+        let methods = METHODS.map(|method| MethodMetrics {
+            seconds: self.request_seconds.with_label_values(&[route, method]),
+            codes: std::array::from_fn(|_| OnceLock::new()),
+            requests: self.requests.clone(),
+            route: route.to_owned(),
+            method,
+        });
+        for method in &methods {
+            method.code(200).reset();
+        }
+        RouteMetrics {
+            methods,
+            in_flight: self.in_flight.with_label_values(&[route]),
+            upstream_seconds: self.upstream_seconds.with_label_values(&[route]),
+            active: self.upstream_connections.with_label_values(&[route, "active"]),
+            idle: self.upstream_connections.with_label_values(&[route, "idle"]),
+            upgrades: self.upgrades_active.with_label_values(&[route]),
+            injected: self.injections.with_label_values(&[route, "injected"]),
+            waited: self.injections.with_label_values(&[route, "waited"]),
+            no_token: self.injections.with_label_values(&[route, "no_token"]),
+            stripped: strippable
+                .iter()
+                .map(|place| self.stripped.with_label_values(&[route, place]))
+                .collect(),
+            unauthorized: self.unauthorized.with_label_values(&[route, "401"]),
+            forbidden: self.unauthorized.with_label_values(&[route, "403"]),
+            unauthorized_other: self.unauthorized.with_label_values(&[route, "other"]),
+            replay_accepted: self.replays.with_label_values(&[route, "accepted"]),
+            replay_rejected: self.replays.with_label_values(&[route, "rejected"]),
+            replay_failed: self.replays.with_label_values(&[route, "failed"]),
+        }
+    }
+}
+
+/// Removes every series of a vector whose first label has this value.
+fn forget(vec: &IntCounterVec, first: &str) {
+    for family in vec.collect() {
+        for metric in family.get_metric() {
+            let labels: BTreeMap<&str, &str> =
+                metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
+            if labels.get("token") == Some(&first) {
+                let values = [
+                    first,
+                    labels.get("result").copied().unwrap_or_default(),
+                    labels.get("reason").copied().unwrap_or_default(),
+                ];
+                drop(vec.remove_label_values(&values));
+            }
+        }
+    }
+}
+
+/// The series of one token.
+#[derive(Debug)]
+pub struct TokenMetrics {
+    /// Unix time of expiry.
+    pub expiry: Gauge,
+    /// Unix time of the next attempt.
+    pub next_refresh: Gauge,
+    /// Unix time of the last success.
+    pub last_success: Gauge,
+    /// Failures in a row.
+    pub consecutive_failures: IntGauge,
+    /// 1 while injectable.
+    pub usable: IntGauge,
+    /// Successful attempts.
+    pub success: IntCounter,
+    failures: BTreeMap<&'static str, IntCounter>,
+    /// Durations of attempts.
+    pub seconds: Histogram,
+    /// Requests that wait.
+    pub waiters: IntGauge,
+    /// Restarts of the task.
+    pub restarts: IntCounter,
+}
+
+impl TokenMetrics {
+    /// Counts a failed attempt.
+    pub fn failed(&self, reason: &'static str) {
+        if let Some(counter) = self.failures.get(reason) {
+            counter.inc();
+        }
+    }
+}
+
+/// The series of one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    methods: [MethodMetrics; METHODS.len()],
+    /// Requests being answered.
+    pub in_flight: IntGauge,
+    /// Time to the answer's head.
+    pub upstream_seconds: Histogram,
+    /// Upstream connections in use.
+    pub active: IntGauge,
+    /// Upstream connections kept for later.
+    pub idle: IntGauge,
+    /// Open tunnels.
+    pub upgrades: IntGauge,
+    /// Credential there at once.
+    pub injected: IntCounter,
+    /// Credential there after a wait.
+    pub waited: IntCounter,
+    /// Refused for want of a credential.
+    pub no_token: IntCounter,
+    /// By index of the `strippable` list given to [`Metrics::route`].
+    pub stripped: Vec<IntCounter>,
+    unauthorized: IntCounter,
+    forbidden: IntCounter,
+    unauthorized_other: IntCounter,
+    /// Replays that the upstream accepted.
+    pub replay_accepted: IntCounter,
+    /// Replays that were rejected again.
+    pub replay_rejected: IntCounter,
+    /// Replays that could not be sent.
+    pub replay_failed: IntCounter,
+}
+
+impl RouteMetrics {
+    /// The series of one method.
+    #[must_use]
+    pub fn method(&self, method: &http::Method) -> &MethodMetrics {
+        let index = METHODS.iter().position(|known| *known == method.as_str());
+        &self.methods[index.unwrap_or(METHODS.len() - 1)]
+    }
+
+    /// Counts an answer that rejected the injected credential.
+    pub fn unauthorized(&self, code: u16) {
+        match code {
+            401 => self.unauthorized.inc(),
+            403 => self.forbidden.inc(),
+            _ => self.unauthorized_other.inc(),
+        }
+    }
+}
+
+/// The series of one route and method.
+#[derive(Debug)]
+pub struct MethodMetrics {
+    /// Durations.
+    pub seconds: Histogram,
+    /// One counter a status code from 100 to 599, made at its first use; the last is for others.
+    codes: [OnceLock<IntCounter>; 501],
+    requests: IntCounterVec,
+    route: String,
+    method: &'static str,
+}
+
+impl MethodMetrics {
+    /// The counter of one status code.
+    ///
+    /// An upstream chooses the code, so only registered ones have a series of their own.
+    #[must_use]
+    pub fn code(&self, code: u16) -> &IntCounter {
+        let known = http::StatusCode::from_u16(code)
+            .ok()
+            .filter(|status| code < 600 && status.canonical_reason().is_some());
+        let index = known.map_or(500, |_| usize::from(code) - 100);
+        self.codes[index].get_or_init(|| {
+            let code = known.map_or("other", |_| "");
+            let number = known.map(|status| status.as_str().to_owned()).unwrap_or_default();
+            let label = if code.is_empty() { number.as_str() } else { code };
+            self.requests.with_label_values(&[self.route.as_str(), self.method, label])
+        })
+    }
+}

@@ -1,0 +1,269 @@
+//! A token as the rest of the program sees it: the current value, without a lock.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+
+use super::grant::Grant;
+use super::present::Presentation;
+use super::rejection::Rejection;
+use crate::telemetry::metrics::TokenMetrics;
+use crate::vocab::{Moment, TokenName};
+
+/// The shortest time between two renewals that upstreams asked for.
+pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// One generation of a token.
+#[derive(Debug)]
+pub struct Current {
+    /// Counts from 1; a newer value has a higher number.
+    pub generation: u64,
+    /// The value and its fields.
+    pub grant: Arc<Grant>,
+    /// When the request for it was sent.
+    pub obtained: Moment,
+    /// When it expires; `None` if never.
+    pub expires: Option<Moment>,
+    /// Up to when it may be injected: a guard before the expiry.
+    pub usable_until: Option<Moment>,
+}
+
+impl Current {
+    /// Whether it may be injected now.
+    #[must_use]
+    pub fn is_usable(&self, now: Moment) -> bool {
+        self.usable_until.is_none_or(|until| now < until)
+    }
+}
+
+/// What an upstream's rejection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// The rejected value has been replaced already: send the current one, ask nobody.
+    Stale,
+    /// A renewal is on its way: wait for it.
+    Renewing,
+    /// This value was rejected before, or the last forced renewal is too recent: let the answer
+    /// pass.
+    Ignored,
+}
+
+/// Where a token stands, for people.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The last failure's reason and text, while it lasts.
+    pub failure: Option<(&'static str, String)>,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// When the next attempt is due.
+    pub next_attempt: Option<Moment>,
+    /// When the last success was.
+    pub last_success: Option<Moment>,
+    /// By which request the current value came: `acquire` or `refresh`.
+    pub last_means: &'static str,
+}
+
+/// Shared by everybody who uses one token. [`super::refresher`] is the only writer.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    name: TokenName,
+    kind: &'static str,
+    required: bool,
+    current: ArcSwapOption<Current>,
+    generation: watch::Sender<u64>,
+    demand: Mutex<Demand>,
+    poke: Notify,
+    report: Mutex<Report>,
+    rejections: Vec<Rejection>,
+    dependents: Mutex<Vec<Weak<Presentation>>>,
+    metrics: TokenMetrics,
+}
+
+/// What upstreams asked for; touched only when something was rejected or renewed.
+#[derive(Debug, Default)]
+struct Demand {
+    renewing: bool,
+    rejected: Option<u64>,
+    last_forced: Option<Moment>,
+    pending: bool,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.0.name).finish()
+    }
+}
+
+impl Handle {
+    /// A token without a value.
+    #[must_use]
+    pub fn new(
+        name: TokenName,
+        kind: &'static str,
+        required: bool,
+        rejections: Vec<Rejection>,
+        metrics: TokenMetrics,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            name,
+            kind,
+            required,
+            current: ArcSwapOption::empty(),
+            generation: watch::Sender::new(0),
+            demand: Mutex::default(),
+            poke: Notify::new(),
+            report: Mutex::default(),
+            rejections,
+            dependents: Mutex::default(),
+            metrics,
+        }))
+    }
+
+    /// The token's name.
+    #[must_use]
+    pub fn name(&self) -> &TokenName {
+        &self.0.name
+    }
+
+    /// The kind of its source.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.0.kind
+    }
+
+    /// Whether readiness depends on it.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        self.0.required
+    }
+
+    /// The current generation, usable or not.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Current>> {
+        self.0.current.load_full()
+    }
+
+    /// The current generation, if it may be used now.
+    #[must_use]
+    pub fn usable(&self) -> Option<Arc<Current>> {
+        self.current().filter(|current| current.is_usable(Moment::now()))
+    }
+
+    /// The rules by which an upstream's answer rejects this token.
+    #[must_use]
+    pub fn rejections(&self) -> &[Rejection] {
+        &self.0.rejections
+    }
+
+    /// The token's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &TokenMetrics {
+        &self.0.metrics
+    }
+
+    /// Where the token stands.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        lock(&self.0.report).clone()
+    }
+
+    /// Says that an upstream rejected `generation`. At most one renewal comes of it, per
+    /// generation and per [`FORCED_INTERVAL`].
+    #[must_use]
+    pub fn reject(&self, generation: u64) -> Rejected {
+        let mut demand = lock(&self.0.demand);
+        if self.0.current.load().as_ref().is_none_or(|current| current.generation != generation) {
+            return Rejected::Stale;
+        }
+        if demand.renewing || demand.pending {
+            return Rejected::Renewing;
+        }
+        let now = Moment::now();
+        let too_soon = demand.last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL);
+        if demand.rejected == Some(generation) || too_soon {
+            return Rejected::Ignored;
+        }
+        demand.rejected = Some(generation);
+        demand.last_forced = Some(now);
+        demand.pending = true;
+        self.0.poke.notify_one();
+        Rejected::Renewing
+    }
+
+    /// Asks for a renewal now, for an operator or a child token that was refused.
+    pub fn renew_now(&self) {
+        let mut demand = lock(&self.0.demand);
+        if !demand.renewing {
+            demand.pending = true;
+            self.0.poke.notify_one();
+        }
+    }
+
+    /// Follows the generations; the value is the newest one's number, 0 for none yet.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.0.generation.subscribe()
+    }
+
+    /// Whether a renewal is under way or asked for.
+    #[must_use]
+    pub fn is_renewing(&self) -> bool {
+        let demand = lock(&self.0.demand);
+        demand.renewing || demand.pending
+    }
+
+    /// Returns when somebody asked for a renewal.
+    pub(super) async fn poked(&self) {
+        loop {
+            let notified = self.0.poke.notified();
+            if lock(&self.0.demand).pending {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Marks the beginning and end of an attempt; the end wakes requests that wait for it.
+    pub(super) fn set_renewing(&self, renewing: bool) {
+        let mut demand = lock(&self.0.demand);
+        demand.renewing = renewing;
+        demand.pending = false;
+        drop(demand);
+        if !renewing {
+            self.0.generation.send_modify(|_| {});
+        }
+    }
+
+    /// Changes what people are told.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut lock(&self.0.report));
+    }
+
+    /// Puts a new generation in use: first the header fields of every route, then the news.
+    pub(super) fn publish(&self, current: Current) {
+        let generation = current.generation;
+        self.0.current.store(Some(Arc::new(current)));
+        let mut dependents = lock(&self.0.dependents);
+        dependents.retain(|presentation| presentation.strong_count() > 0);
+        let living: Vec<_> = dependents.iter().filter_map(Weak::upgrade).collect();
+        drop(dependents);
+        for presentation in living {
+            presentation.refresh();
+        }
+        self.0.generation.send_replace(generation);
+    }
+
+    /// Has `presentation` built anew whenever this token changes.
+    pub(super) fn add_dependent(&self, presentation: &Arc<Presentation>) {
+        lock(&self.0.dependents).push(Arc::downgrade(presentation));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

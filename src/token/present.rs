@@ -1,0 +1,359 @@
+//! From tokens to header fields: the only place that builds a credential's header value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use tokio::sync::watch;
+
+use super::handle::{Handle, Rejected};
+use super::template::{Scope, Template};
+use crate::vocab::{At, FieldName, Mistake, Moment, TokenName};
+
+/// Most requests of one route that wait for a token.
+pub const MOST_WAITERS: usize = 1000;
+
+/// How one injected header field is written in the configuration: a template, or
+/// `{value: TEMPLATE, mode: set | default}`.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum FieldSettings {
+    /// The value; replaces whatever the client sent.
+    Value(Template),
+    /// The value with a mode.
+    WithMode(FieldWithMode),
+}
+
+/// A value with a mode.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldWithMode {
+    /// The value.
+    pub value: Template,
+    /// Whether the client's own value is kept.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Whether an injected field replaces the client's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The client's value is removed.
+    #[default]
+    Set,
+    /// The client's value is kept where it sent one; never for a field that holds a token.
+    Default,
+}
+
+impl FieldSettings {
+    /// The template.
+    #[must_use]
+    pub const fn template(&self) -> &Template {
+        match self {
+            Self::Value(template) => template,
+            Self::WithMode(with) => &with.value,
+        }
+    }
+
+    /// The mode.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        match self {
+            Self::Value(_) => Mode::Set,
+            Self::WithMode(with) => with.mode,
+        }
+    }
+
+    /// What is wrong with it as a header field's value.
+    #[must_use]
+    pub fn mistake(&self) -> Option<Mistake> {
+        let template = self.template();
+        if !template.is_stable() {
+            return Some(
+                Mistake::new("`${now..}`, `${uuid}` and `${self..}` are for token requests").hint(
+                    "an injected field may use `${token}`, `${token.field}` and `${env.NAME}`",
+                ),
+            );
+        }
+        let printable = |b: u8| (0x20..=0x7e).contains(&b);
+        if !template.literals().all(|text| text.bytes().all(printable)) {
+            return Some(Mistake::new("a header value holds printable ASCII characters only"));
+        }
+        if self.mode() == Mode::Default && template.is_secret() {
+            return Some(
+                Mistake::new("a field that holds a token always replaces the client's")
+                    .hint("remove `mode: default`"),
+            );
+        }
+        None
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = FieldSettings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a header value or `{value: .., mode: ..}`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FieldSettings, E> {
+                let deserializer = serde::de::value::StrDeserializer::<E>::new(text);
+                Template::deserialize(deserializer).map(FieldSettings::Value)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<FieldSettings, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<FieldSettings, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<FieldSettings, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<FieldSettings, E> {
+                self.visit_str(if truth { "true" } else { "false" })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldSettings, A::Error> {
+                let deserializer = serde::de::value::MapAccessDeserializer::new(map);
+                FieldWithMode::deserialize(deserializer).map(FieldSettings::WithMode)
+            }
+        }
+
+        deserializer.deserialize_any(Fields)
+    }
+}
+
+/// The `inject` map of a route.
+pub type Inject = BTreeMap<FieldName, At<FieldSettings>>;
+
+/// The header fields that one route injects, ready to be copied into a request.
+#[derive(Debug)]
+pub struct Presented {
+    /// Name, value, and whether a client's own value is kept. Values with a token are sensitive.
+    pub fields: Vec<(HeaderName, HeaderValue, Mode)>,
+    /// Up to when all tokens in it may be injected.
+    pub usable_until: Option<Moment>,
+    /// By index of [`Presentation::tokens`], the generations it was built from.
+    pub generations: Vec<u64>,
+}
+
+impl Presented {
+    /// Whether it may be injected now.
+    #[must_use]
+    pub fn is_usable(&self, now: Moment) -> bool {
+        self.usable_until.is_none_or(|until| now < until)
+    }
+}
+
+/// Keeps one route's [`Presented`] up to date. Reading it takes no lock and copies nothing.
+#[derive(Debug)]
+pub struct Presentation {
+    fields: Vec<(HeaderName, Template, Mode)>,
+    tokens: Vec<Handle>,
+    presented: ArcSwapOption<Presented>,
+    changed: watch::Sender<u64>,
+    writer: Mutex<u64>,
+    waiters: AtomicUsize,
+}
+
+impl Presentation {
+    /// Prepares a route's fields. `find` gives the handles of the tokens that they name, all of
+    /// which exist by the configuration's check.
+    #[must_use]
+    pub fn new(inject: &Inject, find: impl Fn(&TokenName) -> Option<Handle>) -> Arc<Self> {
+        let names: BTreeSet<&TokenName> =
+            inject.values().flat_map(|field| field.template().tokens().map(|(n, _)| n)).collect();
+        let presentation = Arc::new(Self {
+            fields: inject
+                .iter()
+                .map(|(name, field)| {
+                    (name.as_header().clone(), field.template().clone(), field.mode())
+                })
+                .collect(),
+            tokens: names.into_iter().filter_map(find).collect(),
+            presented: ArcSwapOption::empty(),
+            changed: watch::Sender::new(0),
+            writer: Mutex::new(0),
+            waiters: AtomicUsize::new(0),
+        });
+        for token in &presentation.tokens {
+            token.add_dependent(&presentation);
+        }
+        presentation.refresh();
+        presentation
+    }
+
+    /// The tokens that the fields name, in a fixed order.
+    #[must_use]
+    pub fn tokens(&self) -> &[Handle] {
+        &self.tokens
+    }
+
+    /// The names of the fields that are injected.
+    pub fn names(&self) -> impl Iterator<Item = (&HeaderName, Mode)> {
+        self.fields.iter().map(|(name, _, mode)| (name, *mode))
+    }
+
+    /// The fields as they now are, usable or not.
+    #[must_use]
+    pub fn load(&self) -> Guard<Option<Arc<Presented>>> {
+        self.presented.load()
+    }
+
+    /// Waits until the fields are usable, `longest` at most. `None` if they are not by then, or
+    /// if too many requests wait already.
+    pub async fn wait(&self, longest: Duration) -> Option<Arc<Presented>> {
+        self.wait_for(longest, |presented| presented.is_usable(Moment::now()), || true).await
+    }
+
+    /// Waits until the token at `index` of [`Self::tokens`] has another value than in `old`;
+    /// `None` if its renewal ends without one, or after `longest`.
+    pub async fn renewed(
+        &self,
+        old: &Presented,
+        index: usize,
+        longest: Duration,
+    ) -> Option<Arc<Presented>> {
+        let token = self.tokens.get(index)?;
+        let newer = |presented: &Presented| {
+            presented.generations.get(index) > old.generations.get(index)
+                && presented.is_usable(Moment::now())
+        };
+        let presented = self.wait_for(longest, newer, || token.is_renewing()).await?;
+        let same = presented.fields.iter().zip(&old.fields).all(|(new, old)| new.1 == old.1);
+        (!same).then_some(presented)
+    }
+
+    async fn wait_for(
+        &self,
+        longest: Duration,
+        fits: impl Fn(&Presented) -> bool,
+        hopeful: impl Fn() -> bool,
+    ) -> Option<Arc<Presented>> {
+        let _place = Place::take(self)?;
+        let mut changes = self.changed.subscribe();
+        let mut ends: Vec<_> = self.tokens.iter().map(Handle::follow).collect();
+        let waiting = async {
+            loop {
+                if let Some(presented) = self.presented.load_full().filter(|p| fits(p)) {
+                    return Some(presented);
+                }
+                if !hopeful() {
+                    return None;
+                }
+                any_change(&mut changes, &mut ends).await;
+            }
+        };
+        tokio::time::timeout(longest, waiting).await.ok().flatten()
+    }
+
+    /// Says that the upstream rejected the token at `index` of `presented`.
+    #[must_use]
+    pub fn reject(&self, presented: &Presented, index: usize) -> Rejected {
+        match (self.tokens.get(index), presented.generations.get(index)) {
+            (Some(token), Some(generation)) => token.reject(*generation),
+            _ => Rejected::Ignored,
+        }
+    }
+
+    /// Builds the fields anew from the tokens' current values. Called by whoever published one.
+    pub(super) fn refresh(&self) {
+        let mut version = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(presented) = self.build() else { return };
+        self.presented.store(Some(Arc::new(presented)));
+        *version += 1;
+        self.changed.send_replace(*version);
+    }
+
+    fn build(&self) -> Option<Presented> {
+        let currents: Option<Vec<_>> = self.tokens.iter().map(Handle::current).collect();
+        let currents = currents?;
+        let scope = Scope {
+            tokens: self
+                .tokens
+                .iter()
+                .zip(&currents)
+                .map(|(token, current)| (token.name().clone(), Arc::clone(&current.grant)))
+                .collect(),
+            own: None,
+        };
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (name, template, mode) in &self.fields {
+            let rendered = match template.render(&scope) {
+                Ok(rendered) => rendered,
+                Err(error) => {
+                    tracing::error!(header = %name, %error, "cannot build an injected header");
+                    return None;
+                }
+            };
+            let Ok(mut value) = HeaderValue::from_str(rendered.expose()) else {
+                tracing::error!(header = %name, "a token's value does not fit a header");
+                return None;
+            };
+            value.set_sensitive(template.is_secret());
+            fields.push((name.clone(), value, *mode));
+        }
+        Some(Presented {
+            fields,
+            usable_until: currents.iter().filter_map(|current| current.usable_until).min(),
+            generations: currents.iter().map(|current| current.generation).collect(),
+        })
+    }
+}
+
+/// One of the places for waiting requests; given back on drop.
+struct Place<'p>(&'p Presentation);
+
+impl<'p> Place<'p> {
+    fn take(presentation: &'p Presentation) -> Option<Self> {
+        if presentation.waiters.fetch_add(1, Ordering::Relaxed) >= MOST_WAITERS {
+            presentation.waiters.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        for token in &presentation.tokens {
+            token.metrics().waiters.inc();
+        }
+        Some(Self(presentation))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+        for token in &self.0.tokens {
+            token.metrics().waiters.dec();
+        }
+    }
+}
+
+/// Returns when the fields were built anew or one of the tokens' attempts ended.
+async fn any_change(changes: &mut watch::Receiver<u64>, ends: &mut [watch::Receiver<u64>]) {
+    let mut waits: Vec<_> = ends.iter_mut().map(|end| Box::pin(end.changed())).collect();
+    let mut change = std::pin::pin!(changes.changed());
+    std::future::poll_fn(|cx| {
+        use std::future::Future;
+        if change.as_mut().poll(cx).is_ready() {
+            return std::task::Poll::Ready(());
+        }
+        if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) {
+            return std::task::Poll::Ready(());
+        }
+        std::task::Poll::Pending
+    })
+    .await;
+}
