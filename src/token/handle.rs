@@ -154,6 +154,12 @@ impl Handle {
         self.current().filter(|current| current.is_usable(Moment::now()))
     }
 
+    /// A usable value for a request that is made from this token.
+    #[must_use]
+    pub fn fresh(&self) -> Option<Arc<Current>> {
+        self.usable()
+    }
+
     /// The rules by which an upstream's answer rejects this token.
     #[must_use]
     pub fn rejections(&self) -> &[Rejection] {
