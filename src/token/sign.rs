@@ -39,7 +39,7 @@ impl Algorithm {
 ///
 /// # Errors
 /// [`Reason::Config`] if the key does not fit the algorithm; nothing of it is in the text.
-pub fn sign(
+pub(super) fn sign(
     algorithm: Algorithm,
     key: &Secret,
     header: &Value,

@@ -117,6 +117,12 @@ impl Template {
         Ok(Self { pieces, place: Place::default() })
     }
 
+    /// A text without references.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        Self { pieces: vec![Piece::Literal(text.to_owned())], place: Place::default() }
+    }
+
     /// Says where the template stands.
     #[must_use]
     pub const fn placed(mut self, place: Place) -> Self {
@@ -145,6 +151,12 @@ impl Template {
             .pieces
             .iter()
             .any(|piece| matches!(piece, Piece::Now { .. } | Piece::Uuid | Piece::Own { .. }))
+    }
+
+    /// Whether it is nothing but one point in time.
+    #[must_use]
+    pub fn is_time(&self) -> bool {
+        matches!(self.pieces.as_slice(), [Piece::Now { .. }])
     }
 
     /// Whether any part comes from a token.

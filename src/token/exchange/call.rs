@@ -238,13 +238,18 @@ impl Call {
         secrets
     }
 
-    /// The tokens that it is made from.
-    pub fn parents(&self) -> Vec<TokenName> {
+    /// Every template in it.
+    pub fn templates(&self) -> Vec<&Template> {
         let mut templates: Vec<&Template> =
             self.values().into_iter().filter_map(RequestValue::template).collect();
         templates.push(&self.target.template);
         templates.extend(self.alternate.iter().map(|(_, target)| &target.template));
-        templates.iter().flat_map(|t| t.tokens().map(|(name, _)| name.clone())).collect()
+        templates
+    }
+
+    /// The tokens that it is made from.
+    pub fn parents(&self) -> impl Iterator<Item = TokenName> {
+        self.templates().into_iter().flat_map(|t| t.tokens().map(|(name, _)| name.clone()))
     }
 }
 

@@ -113,6 +113,16 @@ pub(super) fn find(places: &[Expiry], json: &Value, value: &str, server_now: f64
     Found::Nothing
 }
 
+/// The rest of the life of a value that is a JWT, by this machine's clock.
+#[must_use]
+pub fn of_jwt(value: &str) -> Option<Duration> {
+    let places = [Expiry::Jwt(Claim::Exp)];
+    match find(&places, &Value::Null, value, crate::vocab::Wall::now().0) {
+        Found::Lifetime(lifetime) => Some(lifetime),
+        Found::Never | Found::Nothing => None,
+    }
+}
+
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),

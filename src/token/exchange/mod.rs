@@ -20,7 +20,7 @@ use self::value::KeptSecret;
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
-use super::template::Scope;
+use super::template::{Scope, Template};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
 
@@ -176,10 +176,10 @@ impl Exchange {
         self.calls().flat_map(Call::secrets).collect()
     }
 
-    /// The tokens that must be there before this one can be.
+    /// The templates of all requests.
     #[must_use]
-    pub fn parents(&self) -> Vec<TokenName> {
-        self.calls().flat_map(Call::parents).collect()
+    pub fn templates(&self) -> Vec<&Template> {
+        self.calls().flat_map(Call::templates).collect()
     }
 }
 
@@ -189,7 +189,6 @@ fn usable_parents(
     parents: &BTreeMap<TokenName, Handle>,
 ) -> Result<BTreeMap<TokenName, Arc<Current>>, Failure> {
     call.parents()
-        .into_iter()
         .map(|name| {
             let current = parents.get(&name).and_then(Handle::fresh).ok_or_else(|| {
                 Failure::new(Reason::Parent, format!("`{name}` has no usable value"))

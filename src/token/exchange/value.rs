@@ -8,13 +8,14 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 
 use super::super::failure::{Failure, Reason};
 use super::super::template::{Scope, Template};
-use crate::vocab::{At, Secret, SecretRef, Text, judged};
+use crate::vocab::{At, Place, Secret, SecretRef, Text, judged};
 
 /// A secret's place, with the last content that could be read: while a file is being replaced or
 /// gone, the old secret is better than none.
 #[derive(Clone)]
 pub struct KeptSecret {
     source: SecretRef,
+    place: Place,
     last: Arc<Mutex<Option<Secret>>>,
 }
 
@@ -22,7 +23,20 @@ impl KeptSecret {
     /// A secret that was not read yet.
     #[must_use]
     pub fn new(source: SecretRef) -> Self {
-        Self { source, last: Arc::default() }
+        Self { source, place: Place::default(), last: Arc::default() }
+    }
+
+    /// Says where in the configuration it is named.
+    #[must_use]
+    pub const fn placed(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// Where in the configuration it is named.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
     }
 
     /// Where it is.
@@ -67,7 +81,8 @@ impl Eq for KeptSecret {}
 
 impl<'de> Deserialize<'de> for KeptSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SecretRef::deserialize(deserializer).map(Self::new)
+        let source = At::<SecretRef>::deserialize(deserializer)?;
+        Ok(Self::new(source.value).placed(source.place))
     }
 }
 
@@ -145,7 +160,17 @@ impl JsonBody {
         use serde_json::Value;
         Ok(match self {
             Self::Plain(value) => value.clone(),
-            Self::Value(value) => Value::String(value.render(scope)?.expose().to_owned()),
+            Self::Value(value) => {
+                let text = value.render(scope)?;
+                match value.template().filter(|template| template.is_time()) {
+                    // A lone `${now|unix}` is a number, as every JSON reader of times expects.
+                    Some(_) => text
+                        .expose()
+                        .parse::<i64>()
+                        .map_or_else(|_| Value::String(text.expose().to_owned()), Value::from),
+                    None => Value::String(text.expose().to_owned()),
+                }
+            }
             Self::Array(items) => {
                 Value::Array(items.iter().map(|item| item.render(scope)).collect::<Result<_, _>>()?)
             }
@@ -248,6 +273,9 @@ impl<'de> Deserialize<'de> for JsonBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = At::<Raw>::deserialize(deserializer)?;
         match raw.value {
+            Raw::Body(Self::Value(RequestValue::Secret(secret))) => {
+                Ok(Self::Value(RequestValue::Secret(secret.placed(raw.place))))
+            }
             Raw::Body(body) => Ok(body),
             Raw::Text(text) => {
                 let parsed = Template::parse(&text).map(|template| template.placed(raw.place));
