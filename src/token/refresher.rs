@@ -278,7 +278,7 @@ impl Refresher {
         let failures = self.schedule.failures();
         self.handle.metrics().consecutive_failures.set(failures.into());
         self.handle.tell(|report| {
-            report.failure = Some((failure.reason.as_str(), failure.detail.clone()));
+            report.failure = Some(failure.clone());
             report.consecutive_failures = failures;
         });
         let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);

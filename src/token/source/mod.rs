@@ -194,6 +194,19 @@ impl Source {
         self.templates().iter().flat_map(|t| t.tokens().map(|(name, _)| name.clone())).collect()
     }
 
+    /// Whether `${token.name}` can ever have a value.
+    #[must_use]
+    pub fn has_field(&self, name: &str) -> bool {
+        if ["value", "access_token", "token"].contains(&name) {
+            return true;
+        }
+        self.exchange().is_some_and(|exchange| {
+            let reading = &exchange.reading;
+            reading.fields.iter().any(|(field, _)| field == name)
+                || name == "refresh_token" && reading.refresh_token.is_some()
+        })
+    }
+
     /// Where it asks, for people.
     #[must_use]
     pub fn describe(&self) -> String {
