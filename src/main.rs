@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: see the library's documentation.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bearerd::cli::main()
+}

@@ -1,7 +1,7 @@
 //! The end of the process, and the birth of every task.
 //!
-//! Three stages: *draining* (finish what is under way, start nothing), *closing* (the time for it
-//! is over), *finished* (no task left). Every task is spawned here, so that the end can wait for it.
+//! Four stages: *announced* (readiness is false, all else goes on), *draining* (finish what is
+//! under way, start nothing), *closing* (the time for it is over), *finished* (no task left). Every task is spawned here, so that the end can wait for it.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 /// Hands out the stages and counts the tasks; clones share one end.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
+    announced: CancellationToken,
     draining: CancellationToken,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -30,6 +31,7 @@ impl Shutdown {
     #[must_use]
     pub fn child(&self) -> Self {
         Self {
+            announced: self.announced.child_token(),
             draining: self.draining.child_token(),
             closing: self.closing.child_token(),
             tasks: self.tasks.clone(),
@@ -46,14 +48,26 @@ impl Shutdown {
         tokio::spawn(self.tasks.track_future(task))
     }
 
+    /// Says that the end is near.
+    pub fn announce(&self) {
+        self.announced.cancel();
+    }
+
+    /// Whether the end is near.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.announced.is_cancelled()
+    }
+
     /// Begins to drain.
     pub fn drain(&self) {
+        self.announced.cancel();
         self.draining.cancel();
     }
 
     /// Gives up on what is still under way.
     pub fn close(&self) {
-        self.draining.cancel();
+        self.drain();
         self.closing.cancel();
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
+use super::failure::Failure;
 use super::grant::Grant;
 use super::present::Presentation;
 use super::rejection::Rejection;
@@ -54,8 +55,8 @@ pub enum Rejected {
 /// Where a token stands, for people.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The last failure's reason and text, while it lasts.
-    pub failure: Option<(&'static str, String)>,
+    /// The last failure, while it lasts.
+    pub failure: Option<Failure>,
     /// Failures in a row.
     pub consecutive_failures: u32,
     /// When the next attempt is due.
@@ -152,6 +153,12 @@ impl Handle {
     #[must_use]
     pub fn usable(&self) -> Option<Arc<Current>> {
         self.current().filter(|current| current.is_usable(Moment::now()))
+    }
+
+    /// A usable value for a request that is made from this token.
+    #[must_use]
+    pub fn fresh(&self) -> Option<Arc<Current>> {
+        self.usable()
     }
 
     /// The rules by which an upstream's answer rejects this token.

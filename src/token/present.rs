@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::handle::{Handle, Rejected};
 use super::template::{Scope, Template};
-use crate::vocab::{At, FieldName, Mistake, Moment, TokenName};
+use crate::vocab::{At, FieldName, Mistake, Moment, TokenName, judged};
 
 /// Most requests of one route that wait for a token.
 pub const MOST_WAITERS: usize = 1000;
@@ -96,45 +96,63 @@ impl FieldSettings {
     }
 }
 
-impl<'de> Deserialize<'de> for FieldSettings {
+/// A field before its text is parsed: the text's place is known one step further out.
+enum Raw {
+    Text(String),
+    WithMode(FieldWithMode),
+}
+
+impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 
         impl<'de> Visitor<'de> for Fields {
-            type Value = FieldSettings;
+            type Value = Raw;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a header value or `{value: .., mode: ..}`")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FieldSettings, E> {
-                let deserializer = serde::de::value::StrDeserializer::<E>::new(text);
-                Template::deserialize(deserializer).map(FieldSettings::Value)
+            fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+                Ok(Raw::Text(text.to_owned()))
             }
 
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<FieldSettings, E> {
-                self.visit_str(&number.to_string())
+            fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
+                Ok(Raw::Text(number.to_string()))
             }
 
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<FieldSettings, E> {
-                self.visit_str(&number.to_string())
+            fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
+                Ok(Raw::Text(number.to_string()))
             }
 
-            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<FieldSettings, E> {
-                self.visit_str(&number.to_string())
+            fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
+                Ok(Raw::Text(number.to_string()))
             }
 
-            fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<FieldSettings, E> {
-                self.visit_str(if truth { "true" } else { "false" })
+            fn visit_bool<E>(self, truth: bool) -> Result<Raw, E> {
+                Ok(Raw::Text(truth.to_string()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldSettings, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Raw, A::Error> {
                 let deserializer = serde::de::value::MapAccessDeserializer::new(map);
-                FieldWithMode::deserialize(deserializer).map(FieldSettings::WithMode)
+                FieldWithMode::deserialize(deserializer).map(Raw::WithMode)
             }
         }
 
         deserializer.deserialize_any(Fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = At::<Raw>::deserialize(deserializer)?;
+        match raw.value {
+            Raw::WithMode(with) => Ok(Self::WithMode(with)),
+            Raw::Text(text) => {
+                let parsed = Template::parse(&text).map(|template| template.placed(raw.place));
+                judged(raw.place, parsed).map(Self::Value)
+            }
+        }
     }
 }
 

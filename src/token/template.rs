@@ -10,16 +10,28 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
 use super::grant::Grant;
-use crate::vocab::{Mistake, Period, Placeholder, Secret, TokenName, Wall, raw_scalar, variable};
+use crate::vocab::{
+    At, Mistake, Period, Place, Placeholder, Secret, TokenName, Wall, judged, variable,
+};
 
 /// RFC 3986's unreserved characters stay as they are.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text with references. Environment variables are resolved when it is parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Template {
     pieces: Vec<Piece>,
+    place: Place,
 }
+
+impl PartialEq for Template {
+    /// Where a template stands makes no difference to what it does.
+    fn eq(&self, other: &Self) -> bool {
+        self.pieces == other.pieces
+    }
+}
+
+impl Eq for Template {}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -102,7 +114,26 @@ impl Template {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal));
         }
-        Ok(Self { pieces })
+        Ok(Self { pieces, place: Place::default() })
+    }
+
+    /// A text without references.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        Self { pieces: vec![Piece::Literal(text.to_owned())], place: Place::default() }
+    }
+
+    /// Says where the template stands.
+    #[must_use]
+    pub const fn placed(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// Where the template stands.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
     }
 
     /// The tokens that the template names.
@@ -122,6 +153,12 @@ impl Template {
             .any(|piece| matches!(piece, Piece::Now { .. } | Piece::Uuid | Piece::Own { .. }))
     }
 
+    /// Whether it is nothing but one point in time.
+    #[must_use]
+    pub fn is_time(&self) -> bool {
+        matches!(self.pieces.as_slice(), [Piece::Now { .. }])
+    }
+
     /// Whether any part comes from a token.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -134,6 +171,27 @@ impl Template {
             Piece::Literal(text) => Some(text.as_str()),
             _ => None,
         })
+    }
+
+    /// The text with every reference replaced by `stand_in`; for checks of its form.
+    #[must_use]
+    pub fn with_all(&self, stand_in: &str) -> String {
+        self.pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(text) => text.as_str(),
+                _ => stand_in,
+            })
+            .collect()
+    }
+
+    /// The literal text before the first reference.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        match self.pieces.first() {
+            Some(Piece::Literal(text)) => text,
+            _ => "",
+        }
     }
 
     /// Puts the values in.
@@ -262,13 +320,14 @@ pub fn uuid() -> String {
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        raw_scalar(deserializer, Self::parse)
+        let raw = At::<String>::deserialize(deserializer)?;
+        judged(raw.place, Self::parse(&raw.value).map(|template| template.placed(raw.place)))
     }
 }
 
 impl Placeholder for Template {
     fn placeholder() -> Self {
-        Self { pieces: Vec::new() }
+        Self { pieces: Vec::new(), place: Place::default() }
     }
 }
 

@@ -24,5 +24,5 @@ pub use pointer::Pointer;
 pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use size::Size;
-pub use text::{Placeholder, Text, expand_env, raw_scalar, scalar, variable};
+pub use text::{Placeholder, Text, expand_env, judged, raw_scalar, scalar, variable};
 pub use url::{HttpUrl, Scheme};

@@ -25,6 +25,12 @@ impl Pointer {
         }
     }
 
+    /// The whole document.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(String::new())
+    }
+
     /// What the pointer points at; `null` counts as nothing.
     #[must_use]
     pub fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {

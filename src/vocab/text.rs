@@ -3,10 +3,10 @@
 use std::env;
 
 use schemars::JsonSchema;
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 
 use super::problem::report;
-use super::{At, Mistake};
+use super::{At, Mistake, Place};
 
 /// A string of the configuration with `${env.NAME}` resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
@@ -74,11 +74,22 @@ where
     T: Placeholder,
 {
     let raw = At::<String>::deserialize(deserializer)?;
-    match parse(&raw.value) {
+    judged(raw.place, parse(&raw.value))
+}
+
+/// Reports the mistake of a value that was read by hand, and lets a placeholder stand in.
+///
+/// # Errors
+/// As [`scalar`].
+pub fn judged<T: Placeholder, E: serde::de::Error>(
+    place: Place,
+    parsed: Result<T, Mistake>,
+) -> Result<T, E> {
+    match parsed {
         Ok(value) => Ok(value),
-        Err(mistake) => match report(mistake.at(raw.place)) {
+        Err(mistake) => match report(mistake.at(place)) {
             Ok(()) => Ok(T::placeholder()),
-            Err(problem) => Err(D::Error::custom(problem.mistake.what)),
+            Err(problem) => Err(E::custom(problem.mistake.what)),
         },
     }
 }

@@ -144,6 +144,16 @@ impl HttpUrl {
             || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// What is wrong with sending a credential there: plain HTTP to anything but this machine is
+    /// refused unless the URL's owner says `plaintext: true`.
+    #[must_use]
+    pub fn plaintext_mistake(&self, allowed: bool) -> Option<Mistake> {
+        (self.scheme == Scheme::Http && !allowed && !self.is_loopback()).then(|| {
+            Mistake::new("a credential would travel in plain text: `http://` to another machine")
+                .hint("use `https://`, or say `plaintext: true` beside this URL if the network is trusted")
+        })
+    }
+
     /// Whether the host and port are these.
     #[must_use]
     pub fn is_at(&self, ip: IpAddr, port: u16) -> bool {

@@ -1,0 +1,235 @@
+//! The composition root: from a checked configuration to threads, tasks and listeners.
+//!
+//! One control thread runs the tokens' tasks, the admin listener, signals and reloads, so that no
+//! load on the data path can starve renewal or probes. The workers carry requests, each on a
+//! thread and runtime of its own.
+
+mod obtain;
+mod reload;
+mod signals;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+pub use self::obtain::{ObtainError, obtain};
+use self::reload::Running;
+use self::signals::Signals;
+use crate::admin::{Admin, RouteInfo, View};
+use crate::config::{Config, Loaded, Overrides};
+use crate::proxy::route::{RouteError, Routes, Surroundings};
+use crate::proxy::{Proxy, State};
+use crate::server::{self, Counters, Listener, Worker};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::token::Tokens;
+
+/// How long the tokens' tasks may take to end, revocations included.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why the program could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or not ours.
+    #[error("cannot listen at {address}: {source}; choose another address for `{key}`")]
+    Bind {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or runtime could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// A route could not be set up.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The metrics could not be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The demo's own parts could not be set up.
+    #[error("cannot set up the demo: {0}")]
+    Demo(#[source] io::Error),
+    /// A thread that carries requests has ended.
+    #[error("a worker thread has ended; bearerd stops rather than serve with less than it was told to")]
+    Worker,
+}
+
+/// The addresses that were really bound.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// Where clients connect.
+    pub proxy: SocketAddr,
+    /// Where metrics and probes are.
+    pub admin: SocketAddr,
+}
+
+/// Runs until SIGTERM or SIGINT. `path` is the file to look at for reloads.
+///
+/// # Errors
+/// What kept it from starting, or a worker that died.
+pub fn run(loaded: Loaded, path: Option<PathBuf>, overrides: Overrides) -> Result<(), StartError> {
+    run_then(loaded, path, overrides, |_| {})
+}
+
+/// As [`run`]; `listening` is called once connections are accepted.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_then(
+    loaded: Loaded,
+    path: Option<PathBuf>,
+    overrides: Overrides,
+    listening: impl FnOnce(Bound),
+) -> Result<(), StartError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let config = &loaded.config;
+    let proxy_listener = bind("listen", config.listen.value.0)?;
+    let admin_listener = bind("admin", config.admin.value.0)?;
+    let bound = Bound { proxy: proxy_listener.local_addr(), admin: admin_listener.local_addr() };
+    let control = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    // Requests end before the tokens do, and the probes tell of it to the last.
+    let (requests, tokens) = (Shutdown::new(), Shutdown::new());
+    let (drain, drain_delay) = (config.drain.0, config.drain_delay.0);
+    let workers = server::workers(
+        worker_count(config),
+        config.limits.clone(),
+        Some(Counters::new(&metrics)),
+        requests.clone(),
+    );
+    let running = Running::start(loaded, &metrics, &requests, &tokens)?;
+    let proxy = Arc::new(Proxy::new(Arc::clone(&running.state), &metrics));
+    let (died, mut deaths) = mpsc::unbounded_channel();
+    for worker in workers {
+        spawn_worker(worker, &proxy_listener, Arc::clone(&proxy), died.clone())?;
+    }
+    drop(died);
+    let admin = Arc::new(Admin::new(
+        Arc::clone(&metrics),
+        Arc::clone(&running.view),
+        requests.clone(),
+    ));
+    control.block_on(async {
+        let mut signals = Signals::listen().map_err(StartError::Thread)?;
+        running.tokens().start();
+        for worker in server::workers(1, server::Limits::default(), None, tokens.clone()) {
+            let listener = admin_listener.try_clone().map_err(StartError::Thread)?;
+            drop(tokens.spawn(worker.serve(vec![listener], Arc::clone(&admin))));
+        }
+        tracing::info!("listening proxy={} admin={}", bound.proxy, bound.admin);
+        listening(bound);
+        drop(tokens.spawn(running.follow(path, overrides, signals.reloads())));
+        tokio::select! {
+            () = signals.stop() => {}
+            _ = deaths.recv() => return Err(StartError::Worker),
+        }
+        tokio::select! {
+            () = stop(&requests, &tokens, drain_delay, drain) => {}
+            () = signals.stop() => tracing::warn!("told to stop a second time, leaving at once"),
+        }
+        Ok(())
+    })?;
+    end(control);
+    Ok(())
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|source| StartError::Bind { key, address, source })
+}
+
+/// As many as configured, else as many as this process may use (cgroup quotas count).
+fn worker_count(config: &Config) -> usize {
+    config.workers.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        usize::from,
+    )
+}
+
+fn spawn_worker(
+    worker: Worker,
+    listener: &Listener,
+    proxy: Arc<Proxy>,
+    died: mpsc::UnboundedSender<()>,
+) -> Result<(), StartError> {
+    let listener = listener.try_clone().map_err(StartError::Thread)?;
+    let runtime: Runtime =
+        Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(worker.serve(vec![listener], proxy)) {
+                tracing::error!(%error, "a worker has ended");
+                drop(died.send(()));
+            }
+            // A thread that unwinds drops the sender too; the last one to do so is heard.
+        })
+        .map(drop)
+        .map_err(StartError::Thread)
+}
+
+/// Readiness is false from here on; then no new connections; then no requests; then no tokens.
+async fn stop(requests: &Shutdown, tokens: &Shutdown, delay: Duration, drain: Duration) {
+    tracing::info!(?delay, ?drain, "told to stop, draining");
+    requests.announce();
+    tokio::time::sleep(delay).await;
+    requests.drain();
+    if !requests.finished(drain).await {
+        tracing::warn!("requests were still under way when the time to drain was over");
+        requests.close();
+        requests.finished(Duration::from_secs(1)).await;
+    }
+    tokens.close();
+    if !tokens.finished(LAST_WORDS).await {
+        tracing::warn!("a token's task did not end in time");
+    }
+    tracing::info!("stopped");
+}
+
+/// Without waiting for resolver threads that may hang.
+fn end(control: Runtime) {
+    control.shutdown_background();
+}
+
+/// What the admin listener shows of the routes.
+fn describe_routes(config: &Config) -> Vec<RouteInfo> {
+    config
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(index, route)| RouteInfo {
+            name: route.name(index).to_string(),
+            host: route.matches.host.as_ref().map(|host| host.as_str().to_owned()),
+            path: route.matches.path.as_ref().map_or("/", |path| path.as_str()).to_owned(),
+            upstream: route.upstream.value.to_string(),
+            injects: route.inject.keys().map(|name| name.as_header().to_string()).collect(),
+        })
+        .collect()
+}
+
+/// The view of the admin listener.
+fn view(config: &Config, tokens: &Arc<Tokens>) -> Arc<ArcSwap<View>> {
+    let view = View { tokens: Arc::clone(tokens), routes: describe_routes(config) };
+    Arc::new(ArcSwap::from_pointee(view))
+}
+
+/// What the workers read.
+fn state(
+    config: &Config,
+    tokens: &Tokens,
+    metrics: &Metrics,
+    requests: &Shutdown,
+) -> Result<State, RouteError> {
+    let surroundings =
+        Surroundings { limits: &config.limits, metrics, shutdown: requests, via: config.via };
+    let routes = Routes::new(&config.routes, |name| tokens.handle(name), surroundings)?;
+    let hosts = config.hosts.iter().map(crate::vocab::Text::as_str);
+    Ok(State::new(routes, hosts, config.token_wait.0))
+}

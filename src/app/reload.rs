@@ -1,0 +1,131 @@
+//! The running configuration, and its replacement by a changed one: built whole, checked, then
+//! swapped. A broken file changes nothing but a metric and a log line.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::Signal;
+
+use super::{StartError, describe_routes, state, view};
+use crate::admin::View;
+use crate::config::{self, Config, Loaded, Overrides};
+use crate::proxy::State;
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+use crate::token::Tokens;
+
+/// How often the file's content is looked at.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What a reload replaces.
+pub(super) struct Running {
+    config: Config,
+    metrics: Arc<Metrics>,
+    requests: Shutdown,
+    tasks: Shutdown,
+    /// What the workers read.
+    pub(super) state: Arc<ArcSwap<State>>,
+    /// What the admin listener reads.
+    pub(super) view: Arc<ArcSwap<View>>,
+}
+
+impl Running {
+    /// Sets up the first configuration; its tokens are not started yet.
+    pub(super) fn start(
+        loaded: Loaded,
+            metrics: &Arc<Metrics>,
+        requests: &Shutdown,
+        tasks: &Shutdown,
+    ) -> Result<Self, StartError> {
+        let Loaded { config, plans } = loaded;
+        let tokens = Arc::new(Tokens::new(plans, &Tokens::default(), metrics, tasks));
+        let state = state(&config, &tokens, metrics, requests)?;
+        Ok(Self {
+            view: view(&config, &tokens),
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            config,
+            metrics: Arc::clone(metrics),
+            requests: requests.clone(),
+            tasks: tasks.clone(),
+        })
+    }
+
+    /// The tokens of the running configuration.
+    pub(super) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.view.load().tokens)
+    }
+
+    /// Reloads at every SIGHUP and every change of the file's content, until closing.
+    pub(super) async fn follow(
+        mut self,
+        path: Option<PathBuf>,
+        overrides: Overrides,
+        hangups: Option<Signal>,
+    ) {
+        let (Some(path), Some(mut hangups)) = (path, hangups) else {
+            self.tasks.closing().await;
+            return;
+        };
+        let mut seen = fingerprint(&path);
+        loop {
+            let told = tokio::select! {
+                () = self.tasks.closing() => return,
+                _ = hangups.recv() => true,
+                () = tokio::time::sleep(POLL) => false,
+            };
+            let now = fingerprint(&path);
+            // A file that is being replaced is not there for a moment; that is no change.
+            if told || (now != seen && now.is_some()) {
+                seen = now;
+                self.reload(&path, overrides);
+            }
+        }
+    }
+
+    fn reload(&mut self, path: &Path, overrides: Overrides) {
+        let replaced = config::load(path, overrides)
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| self.replace(loaded).map_err(|error| error.to_string()));
+        self.metrics.reloaded(replaced.is_ok());
+        match replaced {
+            Ok(()) => tracing::info!(path = %path.display(), "configuration reloaded"),
+            Err(why) => tracing::error!("configuration not reloaded, the old one stays:\n{why}"),
+        }
+    }
+
+    fn replace(&mut self, loaded: Loaded) -> Result<(), StartError> {
+        let Loaded { config, plans } = loaded;
+        for (key, differs) in [
+            ("listen", config.listen.value != self.config.listen.value),
+            ("admin", config.admin.value != self.config.admin.value),
+            ("workers", config.workers != self.config.workers),
+            ("limits", config.limits != self.config.limits),
+        ] {
+            if differs {
+                tracing::warn!("`{key}` has changed; this takes a restart");
+            }
+        }
+        let old = self.tokens();
+        let tokens = Arc::new(Tokens::new(plans, &old, &self.metrics, &self.tasks));
+        let state = state(&config, &tokens, &self.metrics, &self.requests)?;
+        tokens.start();
+        self.state.store(Arc::new(state));
+        let routes = describe_routes(&config);
+        self.view.store(Arc::new(View { tokens: Arc::clone(&tokens), routes }));
+        old.stop_all_but(&tokens, &self.metrics);
+        self.config = config;
+        Ok(())
+    }
+}
+
+/// Changes with the file's content; `None` while it cannot be read.
+fn fingerprint(path: &Path) -> Option<u64> {
+    let content = std::fs::read(path).ok()?;
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    Some(hasher.finish())
+}

@@ -1,0 +1,171 @@
+//! What no field can know by itself: names exist, tokens form no circle, secrets can be read,
+//! listeners and upstreams do not bite each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Config;
+use crate::proxy::route;
+use crate::token::Plan;
+use crate::token::source::Source;
+use crate::token::template::Template;
+use crate::vocab::{Mistake, Place, Problems, TokenName, nearest};
+
+/// A configuration without known mistakes.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The tokens, ready to be started.
+    pub plans: Vec<Plan>,
+}
+
+/// Checks everything and reports everything. `problems` are those found while reading; scalars
+/// with a problem are placeholders, so nothing is used if there is one.
+pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Problems> {
+    let mut plans = Vec::new();
+    if problems.is_empty() {
+        for (name, kind) in &config.tokens {
+            match kind.value.plan(kind.place) {
+                Ok(source) => {
+                    plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        secrets(&plans, &mut problems);
+        references(&config, &plans, &mut problems);
+        cycles(&config, &plans, &mut problems);
+        listeners(&config, &mut problems);
+        route::check(&config.routes, &mut problems);
+    }
+    if problems.is_empty() { Ok(Loaded { config, plans }) } else { Err(problems) }
+}
+
+/// Every secret can be read now. A secret that vanishes later is another matter: the last good
+/// value is kept.
+fn secrets(plans: &[Plan], problems: &mut Problems) {
+    for secret in plans.iter().flat_map(|plan| plan.source.secrets()) {
+        if let Err(failure) = secret.read() {
+            problems.add(
+                secret.place(),
+                Mistake::new(failure.detail).hint("create it, or name the place where it is"),
+            );
+        }
+    }
+}
+
+/// Every token and field that a template names exists.
+fn references(config: &Config, plans: &[Plan], problems: &mut Problems) {
+    let known: BTreeMap<&TokenName, &Source> =
+        plans.iter().map(|plan| (&plan.name, &plan.source)).collect();
+    let injected = config
+        .routes
+        .iter()
+        .flat_map(|route| route.inject.values())
+        .map(|field| (field.value.template(), field.place));
+    let requested = plans
+        .iter()
+        .flat_map(|plan| plan.source.templates())
+        .map(|template| (template, template.place()));
+    for (template, place) in injected.chain(requested) {
+        reference(template, place, config, &known, problems);
+    }
+    for plan in plans {
+        let place = config.tokens[&plan.name].place;
+        for name in plan.source.blamable().into_iter().filter(|name| !known.contains_key(name)) {
+            problems.add(place, unknown_token(name, config));
+        }
+    }
+}
+
+fn reference(
+    template: &Template,
+    place: Place,
+    config: &Config,
+    known: &BTreeMap<&TokenName, &Source>,
+    problems: &mut Problems,
+) {
+    for (name, field) in template.tokens() {
+        match (known.get(name), field) {
+            (None, _) if config.tokens.contains_key(name) => {}
+            (None, _) => problems.add(place, unknown_token(name, config)),
+            (Some(source), Some(field)) if !source.has_field(field) => {
+                let mistake = Mistake::new(format!("the token `{name}` has no field `{field}`"));
+                problems.add(
+                    place,
+                    mistake.hint("declare it under the token's `fields`, or use `${NAME}` alone"),
+                );
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn unknown_token(name: &TokenName, config: &Config) -> Mistake {
+    let mistake = Mistake::new(format!("no token is named `{name}`"));
+    let names = || config.tokens.keys().map(TokenName::as_str);
+    match nearest(name.as_str(), names()) {
+        Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
+        None if config.tokens.is_empty() => mistake.hint("declare it under `tokens`"),
+        None => {
+            let all: Vec<&str> = names().collect();
+            mistake.hint(format!("declared under `tokens`: {}", all.join(", ")))
+        }
+    }
+}
+
+/// No token is made from itself by way of others.
+fn cycles(config: &Config, plans: &[Plan], problems: &mut Problems) {
+    let parents: BTreeMap<&TokenName, BTreeSet<TokenName>> = plans
+        .iter()
+        .map(|plan| (&plan.name, plan.source.parents().into_iter().collect()))
+        .collect();
+    let mut reported = BTreeSet::new();
+    for start in parents.keys() {
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<&TokenName> = parents[*start].iter().collect();
+        while let Some(name) = open.pop() {
+            if name == *start && reported.insert((*start).clone()) {
+                let what = format!("the token `{start}` is made from itself");
+                let mistake = Mistake::new(what)
+                    .hint("follow the `${..}` references of its requests; they must form no circle");
+                problems.add(config.tokens[*start].place, mistake);
+                break;
+            }
+            if seen.insert(name) {
+                open.extend(parents.get(name).into_iter().flatten());
+            }
+        }
+    }
+}
+
+/// The two listeners differ, and no upstream is one of them.
+fn listeners(config: &Config, problems: &mut Problems) {
+    let (listen, admin) = (config.listen.value.0, config.admin.value.0);
+    if listen == admin && listen.port() != 0 {
+        problems.add(
+            config.admin.place,
+            Mistake::new("`listen` and `admin` are the same address")
+                .hint("metrics and probes have a listener of their own; choose another port"),
+        );
+    }
+    for route in &config.routes {
+        let own = [listen, admin].into_iter().find(|own| {
+            own.port() != 0 && route.upstream.is_at(own.ip(), own.port())
+        });
+        if let Some(own) = own {
+            let what = format!("the upstream is this program's own listener {own}");
+            problems.add(
+                route.upstream.place,
+                Mistake::new(what).hint("name the API's own address"),
+            );
+        }
+    }
+    if config.routes.is_empty() {
+        let mistake = Mistake::new("`routes` is empty").hint("add `- upstream: https://..`");
+        problems.add(Place { line: 1, column: 1 }, mistake);
+    }
+    if config.workers == Some(0) {
+        problems.add(Place { line: 1, column: 1 }, Mistake::new("`workers` must be at least 1"));
+    }
+}

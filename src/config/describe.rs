@@ -1,0 +1,58 @@
+//! What a sound configuration would do, in words, without a secret.
+
+use std::fmt::Write as _;
+
+use super::Loaded;
+
+impl Loaded {
+    /// The plan, for `bearerd check`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        let config = &self.config;
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            let written = writeln!(out, "{text}");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        };
+        line(format_args!("ok: {} token(s), {} route(s)", self.plans.len(), config.routes.len()));
+        line(format_args!("listen {}, admin {}", config.listen.value.0, config.admin.value.0));
+        if !config.listen.value.0.ip().is_loopback() {
+            line(format_args!(
+                "warning: `listen` is not a loopback address; whoever reaches it has the tokens' authority"
+            ));
+        }
+        for plan in &self.plans {
+            let used = config.routes.iter().any(|route| {
+                let mut templates = route.inject.values().map(|field| field.template());
+                templates.any(|template| template.tokens().any(|(name, _)| *name == plan.name))
+            }) || self.plans.iter().any(|other| other.source.parents().contains(&plan.name));
+            let note = if used { "" } else { " (warning: nothing uses it)" };
+            line(format_args!(
+                "token {}: {} from {}{note}",
+                plan.name,
+                plan.kind.name(),
+                plan.source.describe()
+            ));
+            for secret in plan.source.secrets() {
+                line(format_args!("  secret from {}", secret.source().describe()));
+            }
+        }
+        for (index, route) in config.routes.iter().enumerate() {
+            let host = route.matches.host.as_ref().map_or("any host", |host| host.as_str());
+            let path = route.matches.path.as_ref().map_or("/", |path| path.as_str());
+            let upstream = &route.upstream.value;
+            line(format_args!("route {}: {host} {path} -> {upstream}", route.name(index)));
+            for (name, field) in &route.inject {
+                let tokens: Vec<&str> =
+                    field.template().tokens().map(|(name, _)| name.as_str()).collect();
+                let name = name.as_header();
+                if tokens.is_empty() {
+                    line(format_args!("  sets {name}"));
+                } else {
+                    line(format_args!("  sets {name} from {}", tokens.join(", ")));
+                }
+            }
+        }
+        out
+    }
+}

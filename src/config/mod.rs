@@ -1,0 +1,228 @@
+//! The configuration file. With `vocab::At` the only place that names the YAML crate.
+//!
+//! Each part's settings stand beside the part; this module composes them, reads a file into them
+//! ([`load`]) and hands over what [`check`] found to be sound.
+
+mod check;
+mod describe;
+mod fault;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+pub use self::check::Loaded;
+use crate::proxy::route;
+use crate::server::Limits;
+use crate::token::source::Kind;
+use crate::vocab::{
+    At, Mistake, Period, Placeholder, Problem, Problems, Text, TokenName, collecting, scalar,
+};
+
+/// A configuration is text for people; a larger file is a mistake.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// The root of the configuration file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "bearerd configuration")]
+pub struct Config {
+    /// Where clients connect: an address and a port; port 0 picks a free one.
+    #[serde(default = "default_listen")]
+    pub listen: At<Address>,
+    /// Where metrics and probes are served.
+    #[serde(default = "default_admin")]
+    pub admin: At<Address>,
+    /// Threads that carry requests; as many as the machine (or its cgroup) has CPUs unless said
+    /// otherwise.
+    pub workers: Option<u16>,
+    /// Host names by which clients may call beside the loopback names and the bound address.
+    #[serde(default)]
+    pub hosts: Vec<Text>,
+    /// How long a request waits for a token that is not there yet.
+    #[serde(default = "default_token_wait")]
+    pub token_wait: Period,
+    /// Most time for requests under way to finish after SIGTERM.
+    #[serde(default = "default_drain")]
+    pub drain: Period,
+    /// How long connections are still accepted after SIGTERM, so that whoever sends traffic can
+    /// learn of the end; readiness is false meanwhile.
+    #[serde(default = "default_drain_delay")]
+    pub drain_delay: Period,
+    /// Whether requests carry `Via`, by which a loop is found out.
+    #[serde(default = "yes")]
+    pub via: bool,
+    /// Bounds on what clients and upstreams may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The tokens by name; each is a map with one key, its kind.
+    #[serde(default)]
+    pub tokens: BTreeMap<TokenName, At<Kind>>,
+    /// Where requests go and what is injected; the longest matching prefix wins.
+    pub routes: Vec<route::Settings>,
+}
+
+/// An address to listen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Address(pub SocketAddr);
+
+impl Address {
+    /// Reads `IP:PORT`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let text = text.strip_prefix("localhost:").map_or_else(
+            || text.to_owned(),
+            |port| format!("127.0.0.1:{port}"),
+        );
+        text.parse().map(Self).map_err(|_| {
+            Mistake::new(format!("`{text}` is not an address to listen at"))
+                .hint("write an IP address and a port, such as `127.0.0.1:8080` or `[::1]:8080`")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, Self::parse)
+    }
+}
+
+impl Placeholder for Address {
+    fn placeholder() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+const fn default_listen() -> At<Address> {
+    At::nowhere(loopback(8080))
+}
+
+const fn default_admin() -> At<Address> {
+    At::nowhere(loopback(9090))
+}
+
+const fn loopback(port: u16) -> Address {
+    Address(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port))
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn default_token_wait() -> Period {
+    Period::secs(5)
+}
+
+const fn default_drain() -> Period {
+    Period::secs(25)
+}
+
+const fn default_drain_delay() -> Period {
+    Period::secs(0)
+}
+
+/// What flags and environment variables say over the file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--admin`.
+    pub admin: Option<SocketAddr>,
+    /// `BEARERD_WORKERS`.
+    pub workers: Option<u16>,
+}
+
+/// All that is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.render())]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// The problems in the file's order; never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    fn new(path: &Path, problems: Problems) -> Self {
+        Self { path: path.to_owned(), problems: problems.sorted() }
+    }
+
+    fn render(&self) -> String {
+        let file = self.path.display().to_string();
+        let lines: Vec<String> =
+            self.problems.iter().map(|problem| problem.render(&file)).collect();
+        lines.join("\n")
+    }
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Every mistake that can be told at once; none quotes a value at a secret's place.
+pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
+    let text = read(path).map_err(|mistake| {
+        let mut problems = Problems::new();
+        problems.push(Problem { place: None, mistake });
+        ConfigError::new(path, problems)
+    })?;
+    parse(&text, overrides).map_err(|problems| ConfigError::new(path, problems))
+}
+
+/// Checks a text.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
+    let options = serde_yaml::options! { with_snippet: false };
+    let (parsed, mut problems) =
+        collecting(|| serde_yaml::from_str_with_options::<Config>(text, options));
+    let mut config = match parsed {
+        Ok(config) => config,
+        Err(error) => {
+            problems.push(fault::problem(&error));
+            return Err(problems);
+        }
+    };
+    if let Some(listen) = overrides.listen {
+        config.listen = At::nowhere(Address(listen));
+    }
+    if let Some(admin) = overrides.admin {
+        config.admin = At::nowhere(Address(admin));
+    }
+    config.workers = overrides.workers.or(config.workers);
+    check::check(config, problems)
+}
+
+fn read(path: &Path) -> Result<String, Mistake> {
+    let unreadable = |error: std::io::Error| {
+        Mistake::new(format!("cannot read the configuration: {error}"))
+            .hint("check the path given by --config or BEARERD_CONFIG")
+    };
+    let mut text = Vec::new();
+    File::open(path)
+        .map_err(unreadable)?
+        .take(MOST_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(Mistake::new("the configuration is larger than 1 MiB"));
+    }
+    String::from_utf8(text).map_err(|_| Mistake::new("the configuration is not valid UTF-8"))
+}
+
+/// The JSON schema of the file, for editors.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Config);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}

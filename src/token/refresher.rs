@@ -1,0 +1,370 @@
+//! The one loop that keeps a token alive: wait, ask, publish or note, and again. It is the only
+//! writer of its [`Handle`]; every decision about time is [`Schedule`]'s, about refresh tokens
+//! [`Purse`]'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::exchange::{Fetched, Means, Try};
+use super::failure::{Failure, Reason};
+use super::grant::Grant;
+use super::handle::{Current, Handle};
+use super::purse::{Choice, Purse};
+use super::schedule::{Change, FLOOR, Renew, Schedule};
+use super::source::Source;
+use crate::shutdown::Shutdown;
+use crate::vocab::{Moment, TokenName};
+
+/// No sleep is longer, so that the end of a suspend is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
+
+/// How often secrets are looked at while their change is what everything waits for.
+const SECRET_POLL: Duration = Duration::from_secs(2);
+
+/// For one request that withdraws a token.
+const REVOKE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Everything that a token's task needs.
+pub(super) struct Refresher {
+    handle: Handle,
+    source: Arc<Source>,
+    parents: BTreeMap<TokenName, Handle>,
+    stop: Shutdown,
+    schedule: Schedule,
+    purse: Purse,
+    /// Nothing is sent before this moment, whoever asks.
+    hold: Moment,
+    /// The failure that lasts, for the log and for what to wait for.
+    failure: Option<Failure>,
+    /// A parent's generations, while its next one is waited for.
+    awaited: Option<watch::Receiver<u64>>,
+    /// Replaced grants that are to be withdrawn, and when.
+    retired: Vec<(Moment, Arc<Grant>)>,
+}
+
+/// Why the loop goes on.
+enum Wake {
+    Attempt,
+    Stop,
+}
+
+impl Refresher {
+    /// A task for `source`. A value that the handle already has is taken over.
+    pub(super) fn new(
+        handle: Handle,
+        source: Arc<Source>,
+        parents: BTreeMap<TokenName, Handle>,
+        renew: Renew,
+        stop: Shutdown,
+    ) -> Self {
+        let mut purse = Purse::new(source.refreshing());
+        if let Some(current) = handle.current() {
+            let has_token = current.grant.refresh_token.is_some();
+            purse.put(Means::Acquire, has_token, None, current.grant.lifetime, None);
+        }
+        Self {
+            handle,
+            source,
+            parents,
+            stop,
+            schedule: Schedule::new(renew),
+            purse,
+            hold: Moment::now(),
+            failure: None,
+            awaited: None,
+            retired: Vec::new(),
+        }
+    }
+
+    /// Runs until the time to finish is over.
+    pub(super) async fn run(mut self) {
+        let mut due = Some(Moment::now());
+        while let Wake::Attempt = self.wait(due).await {
+            due = match self.missing_parent() {
+                Some(parent) => {
+                    tracing::debug!(token = %self.handle.name(), parent = %parent.name(), "waiting for a parent token");
+                    self.awaited = Some(parent.follow());
+                    // Asked for or not, without its parent there is nothing to send.
+                    self.handle.set_renewing(false);
+                    Some(Moment::now() + LONGEST_SLEEP)
+                }
+                None => self.attempt().await,
+            };
+            self.handle.metrics().next_refresh.set(due.map_or(0.0, |due| due.to_wall().0));
+            self.handle.tell(|report| report.next_attempt = due);
+        }
+        self.withdraw_all().await;
+    }
+
+    /// Waits until something is to be done.
+    async fn wait(&mut self, due: Option<Moment>) -> Wake {
+        let watched = self.failure.as_ref().is_some_and(|failure| failure.reason.is_permanent());
+        let before = watched.then(|| self.fingerprint());
+        let mut asked = false;
+        loop {
+            let now = Moment::now();
+            self.withdraw_due(now).await;
+            let due = if asked { Some(self.hold) } else { due.map(|due| due.max(self.hold)) };
+            if due.is_some_and(|due| due <= now) {
+                return Wake::Attempt;
+            }
+            let mut sleep = due.map_or(LONGEST_SLEEP, |due| now.until(due).min(LONGEST_SLEEP));
+            if watched {
+                sleep = sleep.min(SECRET_POLL);
+            }
+            if let Some((at, _)) = self.retired.first() {
+                sleep = sleep.min(now.until(*at));
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.closing() => return Wake::Stop,
+                () = self.handle.poked(), if !asked => asked = true,
+                () = changed(&mut self.awaited) => {
+                    self.awaited = None;
+                    asked = true;
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+            if before.as_ref().is_some_and(|before| *before != self.fingerprint()) {
+                tracing::info!(token = %self.handle.name(), "a secret has changed, trying again");
+                self.schedule.forgive();
+                return Wake::Attempt;
+            }
+        }
+    }
+
+    /// One attempt, with the second request that a refused refresh leads to.
+    async fn attempt(&mut self) -> Option<Moment> {
+        self.handle.set_renewing(true);
+        self.awaited = None;
+        let mut outcome = self.ask().await;
+        if let Err((means, failure)) = &outcome
+            && self.purse.failed(*means, failure)
+        {
+            tracing::info!(token = %self.handle.name(), %failure, "refresh refused, running the initial grant");
+            outcome = self.ask().await;
+        }
+        self.hold = Moment::now() + FLOOR;
+        let next = match outcome {
+            Ok((means, fetched)) => self.accept(means, fetched),
+            Err((_, failure)) => Some(self.note(failure)),
+        };
+        self.handle.set_renewing(false);
+        next
+    }
+
+    /// Sends what the purse chooses.
+    async fn ask(&mut self) -> Result<(Means, Fetched), (Means, Failure)> {
+        let now = Moment::now();
+        let seed = self.seed();
+        let usable = self.handle.usable().is_some();
+        let means = match self.purse.choose(now, usable, seed) {
+            Choice::Send(means) => means,
+            Choice::Hold => {
+                let text = "the only refresh token may be spent; it is not risked while the value in use holds";
+                return Err((Means::Refresh, Failure::new(Reason::NoSecret, text)));
+            }
+        };
+        let previous = self.handle.current();
+        let attempt = Try {
+            parents: &self.parents,
+            deadline: self.schedule.renew().timeout.0,
+            tasks: &self.stop,
+        };
+        let grant = previous.as_ref().map(|current| current.grant.as_ref());
+        let outcome = tokio::select! {
+            outcome = self.source.fetch(means, grant, attempt) => outcome,
+            () = self.stop.closing() => Err(Failure::new(Reason::Broken, "stopped").ambiguous()),
+        };
+        let metrics = self.handle.metrics();
+        metrics.seconds.observe(Moment::now().since(now).as_secs_f64());
+        match &outcome {
+            Ok(_) => metrics.success.inc(),
+            Err(failure) => metrics.failed(failure.reason.as_str()),
+        }
+        if means == Means::Acquire
+            && outcome.as_ref().map_or_else(|failure| failure.ambiguous, |_| true)
+        {
+            self.purse.spend(seed);
+        }
+        outcome.map(|fetched| (means, fetched)).map_err(|failure| (means, failure))
+    }
+
+    /// Puts a grant in use and says when to renew it.
+    fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
+        let now = Moment::now();
+        let Fetched { grant, sent } = fetched;
+        let old = self.handle.current();
+        let same = old
+            .as_ref()
+            .is_some_and(|old| old.grant.value == grant.value && old.grant.fields == grant.fields);
+        let span = self.schedule.span(sent, grant.lifetime);
+        let refresh_until = grant.refresh_lifetime.map(|lifetime| sent + lifetime);
+        let least = self.schedule.renew().min_lifetime.map(Duration::from);
+        let has_token = grant.refresh_token.is_some();
+        self.purse.put(means, has_token, refresh_until, span.lifetime, least);
+        let change = if same { Change::SameValue } else { Change::New };
+        let mut next = self.schedule.succeeded(span, change, now, fastrand::f64());
+        if let Some(period) = self.source.period() {
+            let read_again = now + period;
+            next = Some(next.map_or(read_again, |next| next.min(read_again)));
+        }
+        let generation = old.as_ref().map_or(1, |old| old.generation + u64::from(!same));
+        if let Some(old) = old.filter(|_| !same) {
+            self.retire(&old, now);
+        }
+        self.failure = None;
+        self.tell_success(means, generation, &span, same, next);
+        self.handle.publish(Current {
+            generation,
+            grant: Arc::new(grant),
+            obtained: sent,
+            expires: span.expires(),
+            usable_until: self.schedule.usable_until(span),
+        });
+        next
+    }
+
+    fn tell_success(
+        &self,
+        means: Means,
+        generation: u64,
+        span: &super::schedule::Span,
+        same: bool,
+        next: Option<Moment>,
+    ) {
+        let now = Moment::now();
+        let metrics = self.handle.metrics();
+        metrics.consecutive_failures.set(0);
+        metrics.last_success.set(now.to_wall().0);
+        metrics.expiry.set(span.expires().map_or(0.0, |at| at.to_wall().0));
+        self.handle.tell(|report| {
+            report.failure = None;
+            report.consecutive_failures = 0;
+            report.last_success = Some(now);
+            report.last_means = means.as_str();
+        });
+        let lifetime = span.lifetime.map(|lifetime| lifetime.as_secs_f64());
+        let renew_in = next.map(|next| now.until(next).as_secs_f64());
+        if same && self.source.period().is_some() {
+            tracing::debug!(token = %self.handle.name(), "value unchanged");
+            return;
+        }
+        tracing::info!(
+            token = %self.handle.name(),
+            means = means.as_str(),
+            generation,
+            unchanged = same,
+            lifetime_s = lifetime,
+            renew_in_s = renew_in,
+            "token obtained"
+        );
+    }
+
+    /// Takes note of a failure and says when to try again.
+    fn note(&mut self, failure: Failure) -> Moment {
+        let now = Moment::now();
+        let usable = self.handle.usable().map(|current| current.usable_until);
+        let next = self.schedule.failed(&failure, usable, now, fastrand::f64());
+        if failure.retry_after.is_some() {
+            self.hold = next;
+        }
+        if let Some((name, _)) = &failure.parent {
+            self.awaited = self.parents.get(name).map(Handle::follow);
+        }
+        let failures = self.schedule.failures();
+        self.handle.metrics().consecutive_failures.set(failures.into());
+        self.handle.tell(|report| {
+            report.failure = Some(failure.clone());
+            report.consecutive_failures = failures;
+        });
+        let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);
+        let token = self.handle.name();
+        let reason = failure.reason.as_str();
+        let detail = failure.detail.as_str();
+        let retry_in_s = now.until(next).as_secs_f64();
+        let usable = usable.is_some();
+        match (failure.reason.is_permanent(), changed) {
+            (true, true) => tracing::error!(
+                %token, reason, detail, usable, failures, retry_in_s,
+                advice = failure.reason.advice(), "token not obtained"
+            ),
+            (false, true) => tracing::warn!(
+                %token, reason, detail, usable, failures, retry_in_s,
+                advice = failure.reason.advice(), "token not obtained"
+            ),
+            (_, false) => tracing::info!(
+                %token, reason, detail, usable, failures, retry_in_s, "token not obtained"
+            ),
+        }
+        self.failure = Some(failure);
+        next
+    }
+
+    /// The first token that is needed and not there.
+    fn missing_parent(&self) -> Option<&Handle> {
+        self.parents.values().find(|parent| parent.usable().is_none())
+    }
+
+    fn seed(&self) -> Option<u64> {
+        let seed = self.source.refreshing()?.seed.as_ref()?;
+        Some(seed.source().fingerprint())
+    }
+
+    fn fingerprint(&self) -> Vec<u64> {
+        self.source.secrets().iter().map(|secret| secret.source().fingerprint()).collect()
+    }
+
+    /// Plans the withdrawal of a replaced grant.
+    fn retire(&mut self, old: &Current, now: Moment) {
+        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
+        if let Some(after) = revoke.and_then(|revoke| revoke.on_replace) {
+            self.retired.push((now + after, Arc::clone(&old.grant)));
+        }
+    }
+
+    async fn withdraw_due(&mut self, now: Moment) {
+        while self.retired.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, grant) = self.retired.remove(0);
+            self.withdraw(&grant).await;
+        }
+    }
+
+    /// At the end: what was replaced, and what is in use.
+    async fn withdraw_all(&mut self) {
+        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
+        let Some(revoke) = revoke else { return };
+        let on_shutdown = revoke.on_shutdown;
+        for (_, grant) in std::mem::take(&mut self.retired) {
+            self.withdraw(&grant).await;
+        }
+        if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
+            self.withdraw(&current.grant).await;
+        }
+    }
+
+    async fn withdraw(&self, grant: &Grant) {
+        let Some(exchange) = self.source.exchange() else { return };
+        let attempt = Try { parents: &self.parents, deadline: REVOKE_DEADLINE, tasks: &self.stop };
+        let token = self.handle.name();
+        match exchange.withdraw(grant, attempt).await {
+            Ok(()) => tracing::info!(%token, "token withdrawn"),
+            Err(failure) => tracing::warn!(%token, %failure, "token not withdrawn"),
+        }
+    }
+}
+
+/// Returns when the awaited parent has changed; never if none is awaited.
+async fn changed(awaited: &mut Option<watch::Receiver<u64>>) {
+    match awaited {
+        Some(generations) => {
+            if generations.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
