@@ -86,6 +86,13 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A peer whose connection nobody watches; for tests of handlers.
+    #[cfg(test)]
+    pub(crate) fn unwatched(addr: SocketAddr) -> Self {
+        let watch = Arc::new(Watch::new(Arc::new(Clock::new())));
+        Self { addr, local: addr, watch, label: OnceLock::new() }
+    }
+
     /// The client's IP address as a header value, made once a connection.
     #[must_use]
     pub fn label(&self) -> &HeaderValue {
