@@ -59,7 +59,12 @@ impl SecretFile {
         use std::os::unix::fs::OpenOptionsExt;
         let path = std::env::temp_dir().join(format!("bearerd-demo-{}", uuid()));
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(&path)?.write_all(secret.as_bytes())?;
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?
+            .write_all(secret.as_bytes())?;
         Ok(Self(path))
     }
 }
@@ -173,7 +178,9 @@ impl Handler for Issuer {
         let granted = form.split(|b| *b == b'&').any(|m| m == b"grant_type=client_credentials");
         match (asked, known, granted) {
             (false, _, _) => answer(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
-            (_, false, _) => answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_client" })),
+            (_, false, _) => {
+                answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_client" }))
+            }
             (_, _, false) => {
                 answer(StatusCode::BAD_REQUEST, &json!({ "error": "unsupported_grant_type" }))
             }

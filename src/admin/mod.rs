@@ -10,8 +10,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-pub use self::status::{RouteInfo, State};
 use self::status::Status;
+pub use self::status::{RouteInfo, State};
 use crate::net::body::Body;
 use crate::server::{Handler, Peer};
 use crate::shutdown::Shutdown;
@@ -21,7 +21,8 @@ use crate::vocab::Moment;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What the admin listener shows; a reload swaps it whole.
 #[derive(Debug)]
@@ -56,7 +57,9 @@ impl Admin {
             "/startupz" => |_| plain(StatusCode::OK, "ok\n"),
             "/readyz" => Self::readiness,
             "/status" => Self::status,
-            "/" => |_| plain(StatusCode::OK, "bearerd: /status /metrics /livez /readyz /startupz\n"),
+            "/" => {
+                |_| plain(StatusCode::OK, "bearerd: /status /metrics /livez /readyz /startupz\n")
+            }
             _ => {
                 return plain(
                     StatusCode::NOT_FOUND,

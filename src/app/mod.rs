@@ -59,7 +59,9 @@ pub enum StartError {
     #[error("cannot set up the demo: {0}")]
     Demo(#[source] io::Error),
     /// A thread that carries requests has ended.
-    #[error("a worker thread has ended; bearerd stops rather than serve with less than it was told to")]
+    #[error(
+        "a worker thread has ended; bearerd stops rather than serve with less than it was told to"
+    )]
     Worker,
 }
 
@@ -112,11 +114,8 @@ pub fn run_then(
         spawn_worker(worker, &proxy_listener, Arc::clone(&proxy), died.clone())?;
     }
     drop(died);
-    let admin = Arc::new(Admin::new(
-        Arc::clone(&metrics),
-        Arc::clone(&running.view),
-        requests.clone(),
-    ));
+    let admin =
+        Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&running.view), requests.clone()));
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;
         running.tokens().start();

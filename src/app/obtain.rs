@@ -42,8 +42,7 @@ pub enum ObtainError {
 /// See [`ObtainError`].
 pub fn obtain(loaded: Loaded, name: &TokenName, reveal: bool) -> Result<String, ObtainError> {
     let metrics = Metrics::new().map_err(StartError::from)?;
-    let runtime =
-        Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let tasks = Shutdown::new();
     let needed = ancestry(&loaded, name);
     let plans = loaded.plans.into_iter().filter(|plan| needed.contains(&plan.name)).collect();
@@ -101,7 +100,10 @@ fn describe(handle: &Handle, reveal: bool) -> String {
     line("kind", handle.kind());
     line("obtained by", report.last_means);
     match current.expires {
-        Some(at) => line("expires", &format!("{} (in {} s)", at.to_wall().rfc3339(), now.until(at).as_secs())),
+        Some(at) => line(
+            "expires",
+            &format!("{} (in {} s)", at.to_wall().rfc3339(), now.until(at).as_secs()),
+        ),
         None => line("expires", "never, as far as is known"),
     }
     if let Some(at) = report.next_attempt {

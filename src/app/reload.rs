@@ -37,7 +37,7 @@ impl Running {
     /// Sets up the first configuration; its tokens are not started yet.
     pub(super) fn start(
         loaded: Loaded,
-            metrics: &Arc<Metrics>,
+        metrics: &Arc<Metrics>,
         requests: &Shutdown,
         tasks: &Shutdown,
     ) -> Result<Self, StartError> {

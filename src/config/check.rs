@@ -124,8 +124,9 @@ fn cycles(config: &Config, plans: &[Plan], problems: &mut Problems) {
         while let Some(name) = open.pop() {
             if name == *start && reported.insert((*start).clone()) {
                 let what = format!("the token `{start}` is made from itself");
-                let mistake = Mistake::new(what)
-                    .hint("follow the `${..}` references of its requests; they must form no circle");
+                let mistake = Mistake::new(what).hint(
+                    "follow the `${..}` references of its requests; they must form no circle",
+                );
                 problems.add(config.tokens[*start].place, mistake);
                 break;
             }
@@ -147,15 +148,13 @@ fn listeners(config: &Config, problems: &mut Problems) {
         );
     }
     for route in &config.routes {
-        let own = [listen, admin].into_iter().find(|own| {
-            own.port() != 0 && route.upstream.is_at(own.ip(), own.port())
-        });
+        let own = [listen, admin]
+            .into_iter()
+            .find(|own| own.port() != 0 && route.upstream.is_at(own.ip(), own.port()));
         if let Some(own) = own {
             let what = format!("the upstream is this program's own listener {own}");
-            problems.add(
-                route.upstream.place,
-                Mistake::new(what).hint("name the API's own address"),
-            );
+            problems
+                .add(route.upstream.place, Mistake::new(what).hint("name the API's own address"));
         }
     }
     if config.routes.is_empty() {

@@ -22,10 +22,11 @@ impl Loaded {
             ));
         }
         for plan in &self.plans {
-            let used = config.routes.iter().any(|route| {
-                let mut templates = route.inject.values().map(|field| field.template());
-                templates.any(|template| template.tokens().any(|(name, _)| *name == plan.name))
-            }) || self.plans.iter().any(|other| other.source.parents().contains(&plan.name));
+            let used =
+                config.routes.iter().any(|route| {
+                    let mut templates = route.inject.values().map(|field| field.template());
+                    templates.any(|template| template.tokens().any(|(name, _)| *name == plan.name))
+                }) || self.plans.iter().any(|other| other.source.parents().contains(&plan.name));
             let note = if used { "" } else { " (warning: nothing uses it)" };
             line(format_args!(
                 "token {}: {} from {}{note}",

@@ -8,10 +8,8 @@ use crate::vocab::{Mistake, Place, Problem, nearest};
 /// The problem that an error tells of.
 pub(super) fn problem(error: &Error) -> Problem {
     let error = error.without_snippet();
-    let place = error.location().map(|location| Place {
-        line: location.line(),
-        column: location.column(),
-    });
+    let place =
+        error.location().map(|location| Place { line: location.line(), column: location.column() });
     Problem { place, mistake: mistake(error) }
 }
 
@@ -34,10 +32,10 @@ fn mistake(error: &Error) -> Mistake {
             Mistake::new(format!("expected {expected}, found {}", kind_of(unexpected)))
         }
         Error::SerdeInvalidLength { expected, .. } => Mistake::new(format!("expected {expected}")),
-        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => {
-            Mistake::new("more than one key where exactly one is allowed")
-                .hint("a token has one kind: `oauth2`, `http`, `jwt` or `value`; give each its own name")
-        }
+        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => Mistake::new(
+            "more than one key where exactly one is allowed",
+        )
+        .hint("a token has one kind: `oauth2`, `http`, `jwt` or `value`; give each its own name"),
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => {
             Mistake::new("expected a map with one key that names the kind")

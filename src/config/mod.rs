@@ -78,10 +78,9 @@ impl Address {
     /// # Errors
     /// Anything else.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
-        let text = text.strip_prefix("localhost:").map_or_else(
-            || text.to_owned(),
-            |port| format!("127.0.0.1:{port}"),
-        );
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         text.parse().map(Self).map_err(|_| {
             Mistake::new(format!("`{text}` is not an address to listen at"))
                 .hint("write an IP address and a port, such as `127.0.0.1:8080` or `[::1]:8080`")

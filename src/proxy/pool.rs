@@ -1,0 +1,216 @@
+//! Upstream connections that wait for their next request. Every worker keeps its own, so no lock
+//! is taken and no connection changes threads.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use prometheus::IntGauge;
+
+use super::replay::Upload;
+use crate::shutdown::Shutdown;
+use crate::vocab::Moment;
+
+thread_local! {
+    /// The connections of this worker. Never borrowed across an await, nor while one of them is
+    /// dropped.
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    shelves: Vec<Shelf>,
+    reaping: bool,
+}
+
+/// The unused connections to one upstream; the last one in is the first one out, so that a few
+/// stay warm and the others grow old.
+#[derive(Debug)]
+struct Shelf {
+    shop: Arc<Shop>,
+    spares: Vec<Spare>,
+}
+
+/// What the pool knows of an upstream.
+#[derive(Debug)]
+pub(super) struct Shop {
+    /// How long a connection may wait.
+    pub(super) idle: Duration,
+    /// How long a connection is used at most.
+    pub(super) age: Duration,
+    /// Most connections that wait, on each worker.
+    pub(super) spare: usize,
+    /// Connections in use.
+    pub(super) active: IntGauge,
+    /// Connections that wait.
+    pub(super) waiting: IntGauge,
+    pub(super) shutdown: Shutdown,
+}
+
+#[derive(Debug)]
+struct Spare {
+    wire: Wire,
+    since: Moment,
+}
+
+/// An open connection's handle.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) sender: SendRequest<Upload>,
+    /// Whether the upstream has sent anything since this was last cleared.
+    pub(super) heard: Arc<AtomicBool>,
+    pub(super) born: Moment,
+}
+
+/// A connection in use. It goes back to the pool by [`Lease::give_back`] only; dropping it
+/// closes it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    wire: Option<Wire>,
+    shop: Arc<Shop>,
+    /// Whether it has carried a request before.
+    pub(super) reused: bool,
+}
+
+impl Shop {
+    fn is_fresh(&self, spare: &Spare, now: Moment) -> bool {
+        now.since(spare.since) < self.idle
+            && now.since(spare.wire.born) < self.age
+            && spare.wire.sender.is_ready()
+    }
+}
+
+impl Lease {
+    /// Takes over a new connection.
+    pub(super) fn of(wire: Wire, shop: &Arc<Shop>) -> Self {
+        shop.active.inc();
+        Self { wire: Some(wire), shop: Arc::clone(shop), reused: false }
+    }
+
+    /// Takes the connection that waited last, if any is still good.
+    pub(super) fn take(shop: &Arc<Shop>) -> Option<Self> {
+        let now = Moment::now();
+        loop {
+            let spare =
+                POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
+            shop.waiting.dec();
+            if shop.is_fresh(&spare, now) {
+                let mut lease = Self::of(spare.wire, shop);
+                lease.reused = true;
+                return Some(lease);
+            }
+        }
+    }
+
+    pub(super) const fn wire(&mut self) -> Option<&mut Wire> {
+        self.wire.as_mut()
+    }
+
+    /// Keeps the connection for the next request if it is ready for one: both bodies have ended
+    /// and nothing is left over.
+    pub(super) fn give_back(mut self) {
+        let Some(wire) = self.wire.take() else { return };
+        self.shop.active.dec();
+        if !wire.sender.is_ready() {
+            return;
+        }
+        let spare = Spare { wire, since: Moment::now() };
+        // While a thread ends, there is no pool any more.
+        let put = POOL.try_with(|pool| pool.borrow_mut().put(&self.shop, spare));
+        if let Ok(Put::First) = put {
+            drop(self.shop.shutdown.spawn(reap(Reaping, Arc::clone(&self.shop))));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.wire.is_some() {
+            self.shop.active.dec();
+        }
+    }
+}
+
+impl Pool {
+    fn shelf(&mut self, shop: &Arc<Shop>) -> Option<&mut Shelf> {
+        self.shelves.iter_mut().find(|shelf| Arc::ptr_eq(&shelf.shop, shop))
+    }
+
+    /// Takes a connection in, or gives it back where there is no room.
+    fn put(&mut self, shop: &Arc<Shop>, spare: Spare) -> Put {
+        if !self.reaping && tokio::runtime::Handle::try_current().is_err() {
+            return Put::Refused(spare);
+        }
+        let index = self.shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.shop, shop));
+        let shelf = match index {
+            Some(index) => &mut self.shelves[index],
+            None => {
+                self.shelves.push(Shelf { shop: Arc::clone(shop), spares: Vec::new() });
+                let last = self.shelves.len() - 1;
+                &mut self.shelves[last]
+            }
+        };
+        if shelf.spares.len() >= shop.spare {
+            return Put::Refused(spare);
+        }
+        shop.waiting.inc();
+        shelf.spares.push(spare);
+        if std::mem::replace(&mut self.reaping, true) { Put::Done } else { Put::First }
+    }
+
+    /// Takes out what is too old or closed, or everything.
+    fn expired(&mut self, all: bool) -> Vec<Spare> {
+        let now = Moment::now();
+        let mut out = Vec::new();
+        for shelf in &mut self.shelves {
+            let shop = &shelf.shop;
+            out.extend(
+                shelf
+                    .spares
+                    .extract_if(.., |spare| all || !shop.is_fresh(spare, now))
+                    .inspect(|_| shop.waiting.dec()),
+            );
+        }
+        self.shelves.retain(|shelf| !shelf.spares.is_empty());
+        out
+    }
+}
+
+/// What became of a connection that was offered to the pool.
+#[derive(Debug)]
+enum Put {
+    Done,
+    /// Somebody must start the reaper.
+    First,
+    /// Dropping it closes it.
+    Refused(#[expect(dead_code, reason = "held to be dropped outside of the borrow")] Spare),
+}
+
+/// Says when the reaper of a thread is gone, however it went.
+struct Reaping;
+
+impl Drop for Reaping {
+    fn drop(&mut self) {
+        // While a thread ends, there is no pool any more.
+        POOL.try_with(|pool| pool.borrow_mut().reaping = false).unwrap_or_default();
+    }
+}
+
+/// Closes connections that have waited too long; runs while there are any.
+async fn reap(reaping: Reaping, shop: Arc<Shop>) {
+    let _reaping = reaping;
+    let tick = (shop.idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        let all = shop.shutdown.is_draining();
+        drop(POOL.with_borrow_mut(|pool| pool.expired(all)));
+        if POOL.with_borrow(|pool| pool.shelves.is_empty()) {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(tick) => {}
+            () = shop.shutdown.draining() => {}
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Every answer that is bearerd's own, and the only file of the proxy that names status codes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use prometheus::IntCounter;
+
+use crate::net::body::Body;
+use crate::net::dial::DialError;
+use crate::telemetry::metrics::Metrics;
+
+/// Marks an answer as bearerd's own, so that nobody takes it for the upstream's.
+const MARK: HeaderName = HeaderName::from_static("bearerd-refusal");
+
+/// Keeps other sites' pages from embedding the answer.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// What a 405 must list (RFC 9110 section 15.5.6).
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// When to come back where no better time is known.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Why a request was not answered by the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// CONNECT or TRACE.
+    #[error("the method is not allowed")]
+    Method,
+    /// A request target of a form that the method does not have (RFC 9112 section 3.2).
+    #[error("the request target has the wrong form")]
+    Target,
+    /// A path that could be read in two ways; holds what is wrong.
+    #[error("the path {0}")]
+    Path(&'static str),
+    /// A query whose parameters cannot be told apart, where some must be removed.
+    #[error("the query cannot be parsed")]
+    Query,
+    /// No `Host`, several, one that is no host, or another than the target's.
+    #[error("the `Host` field {0}")]
+    Host(&'static str),
+    /// A `Host` that is not one of ours: DNS rebinding (S4).
+    #[error("the `Host` is not one that this listener answers to")]
+    ForeignHost,
+    /// A browser asks on behalf of another site's page (S2, S3).
+    #[error("the request comes from another site's page")]
+    Origin,
+    /// An expectation other than `100-continue`.
+    #[error("the expectation is not known")]
+    Expectation,
+    /// A transfer coding other than `chunked` alone.
+    #[error("the transfer coding is not supported")]
+    TransferCoding,
+    /// No route fits.
+    #[error("no route matches")]
+    NoRoute,
+    /// The request has been here before.
+    #[error("the request has passed through this process before")]
+    Loop,
+    /// The client's body broke off or is malformed.
+    #[error("the request's body is broken: {0}")]
+    Body(#[source] hyper::Error),
+    /// The client stopped sending its body.
+    #[error("the request's body did not arrive in time")]
+    BodyTimeout,
+    /// No usable credential.
+    #[error("there is no usable token")]
+    NoToken,
+    /// No connection to the upstream.
+    #[error("{0}")]
+    Connect(#[source] DialError),
+    /// The connection broke before the answer's head was complete.
+    #[error("the upstream closed the connection: {0}")]
+    Reset(#[source] hyper::Error),
+    /// The answer is not valid HTTP; holds what is wrong.
+    #[error("the upstream's answer {0}")]
+    Malformed(Cow<'static, str>),
+    /// No answer in time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// The answer's header holds the injected credential (S27).
+    #[error("the upstream's answer holds the credential")]
+    Leak,
+}
+
+/// Whose fault a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The request.
+    Client,
+    /// The configuration of bearerd or what stands before it.
+    Proxy,
+    /// The upstream.
+    Upstream,
+    /// The issuer of the token.
+    Issuer,
+}
+
+impl Blame {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Proxy => "proxy",
+            Self::Upstream => "upstream",
+            Self::Issuer => "issuer",
+        }
+    }
+}
+
+impl Refusal {
+    /// The status code.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Target | Self::Path(_) | Self::Query | Self::Host(_) | Self::Body(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::ForeignHost | Self::Origin => StatusCode::FORBIDDEN,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NoToken => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect(DialError::Timeout { .. }) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) | Self::Leak => {
+                StatusCode::BAD_GATEWAY
+            }
+        }
+    }
+
+    /// A stable name for machines: in the answer, in metrics, in the documentation.
+    #[must_use]
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::Path(_) => "path",
+            Self::Query => "query",
+            Self::Host(_) => "bad-host",
+            Self::ForeignHost => "host",
+            Self::Origin => "origin",
+            Self::Expectation => "expectation",
+            Self::TransferCoding => "transfer-encoding",
+            Self::NoRoute => "no-route",
+            Self::Loop => "loop",
+            Self::Body(_) => "body",
+            Self::BodyTimeout => "body-timeout",
+            Self::NoToken => "no-token",
+            Self::Connect(DialError::Timeout { .. }) => "upstream-connect-timeout",
+            Self::Connect(DialError::Tls { .. }) => "upstream-tls",
+            Self::Connect(DialError::Resolve { .. } | DialError::Connect { .. }) => {
+                "upstream-connect"
+            }
+            Self::Reset(_) => "upstream-reset",
+            Self::Malformed(_) => "upstream-invalid",
+            Self::Timeout => "upstream-timeout",
+            Self::Leak => "leak",
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Method
+            | Self::Target
+            | Self::Path(_)
+            | Self::Query
+            | Self::Host(_)
+            | Self::ForeignHost
+            | Self::Origin
+            | Self::Expectation
+            | Self::TransferCoding
+            | Self::NoRoute
+            | Self::Body(_)
+            | Self::BodyTimeout => Blame::Client,
+            Self::Loop => Blame::Proxy,
+            Self::NoToken => Blame::Issuer,
+            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) | Self::Timeout | Self::Leak => {
+                Blame::Upstream
+            }
+        }
+    }
+
+    /// When a repetition may succeed without anybody's help.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NoToken => Some(SOON),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    const fn advice(&self) -> &'static str {
+        match self {
+            Self::Method => "CONNECT and TRACE are never forwarded.",
+            Self::Target => "Send an origin-form target such as `/path?query`.",
+            Self::Path(_) => "Percent-encode what is not a plain path segment.",
+            Self::Query => "Write parameters as `name=value`, percent-encoded, joined by `&`.",
+            Self::Host(_) => "Send exactly one `Host` field, equal to the target's authority.",
+            Self::ForeignHost => "Use a loopback name, or list the name under `hosts`.",
+            Self::Origin => "Only pages of this origin, or no page at all, may use this listener.",
+            Self::Expectation => "Send no `Expect` field other than `100-continue`.",
+            Self::TransferCoding => "Send the body chunked or with a `Content-Length`.",
+            Self::NoRoute => "Compare host and path with the configured routes.",
+            Self::Loop => "A route's upstream leads back here; look at its URL.",
+            Self::Body(_) => "Send the body as its header fields announce it.",
+            Self::BodyTimeout => "Send the body without long pauses.",
+            Self::NoToken => "Repeat later; the status page says why the token is missing.",
+            Self::Connect(_) => "Check that the upstream runs and that its URL is right.",
+            Self::Reset(_) => "The request may have been processed; see the upstream's log.",
+            Self::Malformed(_) => "See the upstream's log.",
+            Self::Timeout => "The request may still be processed; see the upstream's log.",
+            Self::Leak => "The upstream reflects request fields; it must not see credentials.",
+        }
+    }
+
+    /// The answer: a problem (RFC 9457) with the fields that keep browsers and caches from making
+    /// anything of it. `close` announces that the connection ends, where a body is left unread.
+    #[must_use]
+    pub fn into_response(&self, close: bool) -> Response<Body> {
+        let status = self.status();
+        let problem = serde_json::json!({
+            "type": format!("urn:bearerd:problem:{}", self.slug()),
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": format!("{self}. {}", self.advice()),
+            "blame": self.blame().as_str(),
+        });
+        let mut response = Response::new(Body::Full(Bytes::from(problem.to_string())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(MARK, HeaderValue::from_static(self.slug()));
+        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+            headers.insert(DATE, date);
+        }
+        if let Some(after) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if matches!(self, Self::Method) {
+            headers.insert(ALLOW, METHODS);
+        }
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// All slugs, so that every series exists from the start.
+pub const SLUGS: [&str; 21] = [
+    "method",
+    "target",
+    "path",
+    "query",
+    "bad-host",
+    "host",
+    "origin",
+    "expectation",
+    "transfer-encoding",
+    "no-route",
+    "loop",
+    "body",
+    "body-timeout",
+    "no-token",
+    "upstream-connect",
+    "upstream-connect-timeout",
+    "upstream-tls",
+    "upstream-reset",
+    "upstream-invalid",
+    "upstream-timeout",
+    "leak",
+];
+
+/// A counter for every slug.
+#[derive(Debug)]
+pub(super) struct Tally(BTreeMap<&'static str, IntCounter>);
+
+impl Tally {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self(SLUGS.iter().map(|slug| (*slug, metrics.rejected(slug))).collect())
+    }
+
+    pub(super) fn count(&self, refusal: &Refusal) {
+        if let Some(counter) = self.0.get(refusal.slug()) {
+            counter.inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::net::tls::TlsFault;
+
+    fn refusals() -> Vec<Refusal> {
+        let host = || "api.example:443".to_owned();
+        let source = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        vec![
+            Refusal::Method,
+            Refusal::Target,
+            Refusal::Path("has a dot segment"),
+            Refusal::Query,
+            Refusal::Host("is missing"),
+            Refusal::ForeignHost,
+            Refusal::Origin,
+            Refusal::Expectation,
+            Refusal::TransferCoding,
+            Refusal::NoRoute,
+            Refusal::Loop,
+            Refusal::BodyTimeout,
+            Refusal::NoToken,
+            Refusal::Connect(DialError::Resolve { host: host(), source: source() }),
+            Refusal::Connect(DialError::Connect { host: host(), source: source() }),
+            Refusal::Connect(DialError::Tls {
+                host: host(),
+                fault: TlsFault::Expired,
+                source: source(),
+            }),
+            Refusal::Connect(DialError::Timeout { host: host(), after: SOON }),
+            Refusal::Malformed("is not HTTP".into()),
+            Refusal::Timeout,
+            Refusal::Leak,
+        ]
+    }
+
+    #[test]
+    fn every_refusal_is_counted_and_says_what_to_do() {
+        for refusal in refusals() {
+            assert!(SLUGS.contains(&refusal.slug()), "{refusal:?}");
+            let response = refusal.into_response(false);
+            assert_eq!(response.headers()["bearerd-refusal"], refusal.slug());
+            assert_eq!(response.headers()["content-security-policy"], "default-src 'none'");
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            assert!(response.headers().contains_key("date"));
+            let Body::Full(body) = response.body() else { panic!("a refusal has a body") };
+            let problem: serde_json::Value = serde_json::from_slice(body).unwrap();
+            assert_eq!(problem["status"], response.status().as_u16());
+            assert!(problem["detail"].as_str().unwrap().len() > 30);
+            assert!(!response.status().is_success());
+        }
+    }
+
+    #[test]
+    fn a_missing_token_is_not_the_clients_fault() {
+        let response = Refusal::NoToken.into_response(false);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(Refusal::NoToken.blame(), Blame::Issuer);
+    }
+
+    #[test]
+    fn a_foreign_host_is_never_told_to_try_another_connection() {
+        // Chromium repeats a request that is answered 421, POST included.
+        assert_eq!(Refusal::ForeignHost.status(), StatusCode::FORBIDDEN);
+    }
+}

@@ -1,0 +1,199 @@
+//! The request's body on its way upstream, kept while it is small: a request whose credential was
+//! rejected can be sent again only if its body is still there.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::headers;
+use super::route::Route;
+use crate::server::Watch;
+
+/// Larger bodies are not kept.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// What was kept of a body.
+#[derive(Debug, Default)]
+struct Kept {
+    chunks: Vec<Bytes>,
+    size: usize,
+    /// The whole body went by and is here.
+    whole: bool,
+    /// It grew too large, or had trailers.
+    lost: bool,
+}
+
+/// A body that is being kept. The chunks are those that are sent, not copies.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Keep(Arc<Mutex<Kept>>);
+
+impl Keep {
+    fn note(&self, chunk: &Bytes) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.size = kept.size.saturating_add(chunk.len());
+        if kept.lost || kept.size > MOST_KEPT {
+            kept.lost = true;
+            kept.chunks = Vec::new();
+        } else {
+            kept.chunks.push(chunk.clone());
+        }
+    }
+
+    fn lose(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lost = true;
+    }
+
+    fn complete(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).whole = true;
+    }
+
+    /// The body once more, if all of it was kept.
+    pub(super) fn again(&self) -> Option<Upload> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.whole && !kept.lost).then(|| Upload {
+            source: Source::Kept { chunks: kept.chunks.clone().into_iter(), left: kept.size },
+            live: None,
+        })
+    }
+}
+
+/// A request's body as the upstream connection reads it.
+#[derive(Debug)]
+pub(super) struct Upload {
+    source: Source,
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Client(Incoming),
+    Kept { chunks: std::vec::IntoIter<Bytes>, left: usize },
+}
+
+/// What goes along with a body that comes from the client.
+#[derive(Debug)]
+struct Live {
+    watch: Arc<Watch>,
+    route: Arc<Route>,
+    keep: Option<Keep>,
+}
+
+impl Upload {
+    /// No body.
+    pub(super) const fn empty() -> Self {
+        Self { source: Source::Empty, live: None }
+    }
+
+    /// The client's body, and what keeps it if it is to be kept and could be small enough.
+    pub(super) fn new(
+        incoming: Incoming,
+        route: &Arc<Route>,
+        watch: &Arc<Watch>,
+        keep: bool,
+    ) -> (Self, Option<Keep>) {
+        if incoming.is_end_stream() {
+            return (Self::empty(), None);
+        }
+        let small = incoming.size_hint().lower() <= MOST_KEPT as u64;
+        let keep = (keep && small).then(Keep::default);
+        let live = Live { watch: Arc::clone(watch), route: Arc::clone(route), keep: keep.clone() };
+        (Self { source: Source::Client(incoming), live: Some(live) }, keep)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        matches!(self.source, Source::Empty)
+    }
+}
+
+impl Live {
+    fn passed(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.watch.progress();
+        if let (Some(keep), Some(chunk)) = (&self.keep, frame.data_ref()) {
+            keep.note(chunk);
+        }
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                if let Some(keep) = &self.keep {
+                    keep.lose();
+                }
+                headers::filter_request_trailers(&mut trailers, &self.route.rules);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }
+    }
+
+    fn ended(&self) {
+        self.watch.body_ended();
+        if let Some(keep) = &self.keep {
+            keep.complete();
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let outcome = match &mut this.source {
+            Source::Empty => return Poll::Ready(None),
+            Source::Kept { chunks, left } => {
+                let chunk = chunks.next();
+                *left -= chunk.as_ref().map_or(0, Bytes::len);
+                return Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))));
+            }
+            Source::Client(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+        };
+        let Some(live) = &this.live else { return Poll::Ready(outcome) };
+        let ended = match &outcome {
+            None => true,
+            Some(Ok(frame)) => frame.is_trailers() || this.source.is_end(),
+            Some(Err(_)) => false,
+        };
+        let outcome = outcome.map(|frame| frame.map(|frame| live.passed(frame)));
+        if ended {
+            live.ended();
+        }
+        Poll::Ready(outcome)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Kept { left, .. } => SizeHint::with_exact(*left as u64),
+            Source::Client(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Source {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Kept { left, .. } => *left == 0,
+            Self::Client(incoming) => incoming.is_end_stream(),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.watch.body_unwanted();
+        }
+    }
+}

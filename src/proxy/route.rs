@@ -1,0 +1,206 @@
+//! Which upstream a request goes to.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Uri, header::HOST};
+
+use super::guard::Host;
+use super::headers::{Rules, Via};
+use super::refusal::Refusal;
+pub use super::settings::{HostField, Match, Settings, Strip, check};
+use super::target::{self, Care};
+use super::upstream::Upstream;
+use crate::net::tls::TlsError;
+use crate::server::Limits;
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::token::handle::Handle;
+use crate::token::present::Presentation;
+use crate::vocab::{Place, RouteName, TokenName};
+
+/// A route that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("route `{route}`: {source}")]
+pub struct RouteError {
+    /// The route's name.
+    pub route: RouteName,
+    /// Where its upstream is written.
+    pub place: Place,
+    /// Why.
+    pub source: TlsError,
+}
+
+/// What the routes need from the rest of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'s> {
+    /// Bounds on heads, connections and waiting.
+    pub limits: &'s Limits,
+    /// Where requests are counted.
+    pub metrics: &'s Metrics,
+    /// Who waits for the tasks of upstream connections.
+    pub shutdown: &'s Shutdown,
+    /// Whether requests carry our `Via`, by which loops are found.
+    pub via: bool,
+}
+
+/// A route in service.
+#[derive(Debug)]
+pub struct Route {
+    pub(super) name: RouteName,
+    host: Option<Box<str>>,
+    path: Box<str>,
+    /// What is cut off the path, and put before it.
+    cut: Box<str>,
+    base: Box<str>,
+    care: Care,
+    pub(super) presentation: Arc<Presentation>,
+    pub(super) metrics: RouteMetrics,
+    pub(super) upstream: Upstream,
+    pub(super) rules: Rules,
+    /// The status codes that any token's rules of rejection name.
+    rejecting: Vec<u16>,
+}
+
+/// All routes, in the order in which they are tried.
+#[derive(Debug)]
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+    by_path: bool,
+    by_host: bool,
+}
+
+impl Routes {
+    /// Sets the routes up. `find` gives the handles of the tokens that they name.
+    ///
+    /// # Errors
+    /// An upstream whose TLS settings do not work.
+    pub fn new(
+        settings: &[Settings],
+        find: impl Fn(&TokenName) -> Option<Handle>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Self, RouteError> {
+        let via = surroundings.via.then(Via::new);
+        let mut routes = Vec::with_capacity(settings.len());
+        for (index, own) in settings.iter().enumerate() {
+            let name = own.name(index);
+            let route = Route::new(own, name, settings, &find, via.as_ref(), surroundings)?;
+            routes.push(Arc::new(route));
+        }
+        routes.sort_by_key(|route| std::cmp::Reverse((route.host.is_some(), route.path.len())));
+        Ok(Self {
+            by_path: routes.iter().any(|route| route.path.len() > 1),
+            by_host: routes.iter().any(|route| route.host.is_some()),
+            routes,
+        })
+    }
+
+    /// The names under which routes expect to be addressed.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().filter_map(|route| route.host.as_deref())
+    }
+
+    /// The route for a request that the guard has admitted.
+    pub(super) fn find(&self, head: &Parts) -> Result<&Arc<Route>, Refusal> {
+        let path = head.uri.path();
+        // `%2F` is for the route to judge, which is not known yet.
+        let care = if self.by_path { Care::StrictWithSlashes } else { Care::Plain };
+        if path != "*"
+            && let Some(fault) = target::fault(path, care)
+        {
+            return Err(Refusal::Path(fault));
+        }
+        let host = if self.by_host { head.headers.get(HOST) } else { None };
+        let host = host.and_then(|value| Host::parse(value.as_bytes())).map(|(host, _)| host);
+        let route =
+            self.routes.iter().find(|route| route.takes(host, path)).ok_or(Refusal::NoRoute)?;
+        let care = match (route.care, self.by_path) {
+            (Care::Plain, true) => Care::Strict,
+            (care, _) => care,
+        };
+        if path != "*"
+            && care != Care::Plain
+            && let Some(fault) = target::fault(path, care)
+        {
+            return Err(Refusal::Path(fault));
+        }
+        Ok(route)
+    }
+}
+
+impl Route {
+    fn new(
+        own: &Settings,
+        name: RouteName,
+        all: &[Settings],
+        find: impl Fn(&TokenName) -> Option<Handle>,
+        via: Option<&Via>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Self, RouteError> {
+        let url = &own.upstream.value;
+        let (rules, places) = Rules::new(own, all, via.cloned());
+        let metrics = surroundings.metrics.route(&name, &places);
+        let upstream =
+            Upstream::new(url, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
+                .map_err(|source| RouteError {
+                    route: name.clone(),
+                    place: own.upstream.place,
+                    source,
+                })?;
+        let presentation = Presentation::new(&own.inject, find);
+        let rules_of = presentation.tokens().iter().flat_map(Handle::rejections);
+        let rejecting = rules_of.flat_map(|rule| rule.status.iter().copied()).collect();
+        let path = own.matches.path.as_ref().map_or("/", |path| path.as_str());
+        let cut = if own.strip_prefix { path.trim_end_matches('/') } else { "" };
+        let base = url.path().trim_end_matches('/');
+        let care = match (cut.is_empty() && base.is_empty(), own.encoded_slash) {
+            (_, true) => Care::StrictWithSlashes,
+            (true, false) => Care::Plain,
+            (false, false) => Care::Strict,
+        };
+        Ok(Self {
+            host: own.matches.host.as_ref().map(|host| host.as_str().into()),
+            path: path.into(),
+            cut: cut.into(),
+            base: base.into(),
+            care,
+            presentation,
+            metrics,
+            upstream,
+            rules,
+            rejecting,
+            name,
+        })
+    }
+
+    fn takes(&self, host: Option<Host<'_>>, path: &str) -> bool {
+        let by_host = match &self.host {
+            None => true,
+            Some(own) => {
+                let own = Host::parse(own.as_bytes()).map(|(own, _)| own);
+                matches!((own, host), (Some(own), Some(host)) if own.is(host))
+            }
+        };
+        by_host && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
+    }
+
+    /// The target to send upstream.
+    pub(super) fn target(&self, uri: &Uri) -> Result<Uri, Refusal> {
+        let target = uri.path_and_query().ok_or(Refusal::Target)?;
+        if target.as_str() == "*" {
+            return Ok(Uri::from(PathAndQuery::from_static("*")));
+        }
+        target::rewritten(target, &self.cut, &self.base).ok_or(Refusal::Path("is too long"))
+    }
+
+    /// Whether an answer of this status may reject the credential.
+    pub(super) fn may_reject(&self, status: u16) -> bool {
+        self.rejecting.contains(&status)
+    }
+
+    /// Whether an answer of any status may.
+    pub(super) fn can_be_rejected(&self) -> bool {
+        !self.rejecting.is_empty()
+    }
+}

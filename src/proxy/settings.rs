@@ -1,0 +1,231 @@
+//! How a route is written in the configuration, and what is wrong with a list of them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::guard::Host;
+use crate::net::tls;
+use crate::token::present::Inject;
+use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, Scheme, Text};
+
+/// One entry of `routes`: which requests it takes, where they go, what is injected.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The route's name in metrics and logs. Default `route-N`, N being its place in the list.
+    pub name: Option<RouteName>,
+    /// Which requests it takes. Default: all that no other route takes.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// Removes the matched path prefix before the request is sent. Default `false`.
+    #[serde(default)]
+    pub strip_prefix: bool,
+    /// Where the requests go: scheme, host, port, and a path that is put before the request's.
+    pub upstream: At<HttpUrl>,
+    /// Permits `http://` to a host other than this machine, where anybody on the way can read
+    /// the credential. Default `false`.
+    #[serde(default)]
+    pub plaintext: bool,
+    /// TLS towards the upstream.
+    #[serde(default)]
+    pub tls: tls::Settings,
+    /// The header fields that are set on each request.
+    #[serde(default)]
+    pub inject: Inject,
+    /// What is removed from each request beyond `Authorization`, `Proxy-Authorization` and every
+    /// field that any route injects.
+    #[serde(default)]
+    pub strip: Strip,
+    /// The `Host` that the upstream sees. Default `upstream`.
+    #[serde(default)]
+    pub host: HostField,
+    /// Tells the upstream about the client by `X-Forwarded-For`, `-Proto` and `-Host`. The
+    /// client's own such fields are removed either way. Default `true`.
+    #[serde(default = "yes")]
+    pub forwarded: bool,
+    /// Permits `%2F` in paths where paths are judged: where any route matches by path, or this
+    /// one changes it. Default `false`.
+    #[serde(default)]
+    pub encoded_slash: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Which requests a route takes. All conditions must hold; among the routes that fit, one with a
+/// host comes before one without, and a longer path before a shorter one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// The request's host, without port; case is ignored.
+    pub host: Option<At<Text>>,
+    /// The beginning of the request's path. `/api` takes `/api` and `/api/..` but not `/apix`;
+    /// `/api/` takes `/api/..` but not `/api`.
+    pub path: Option<At<Text>>,
+}
+
+/// What is removed from requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Strip {
+    /// Header fields. `_` in a request's field name counts as `-`.
+    pub headers: Vec<FieldName>,
+    /// Header fields whose names begin so.
+    pub header_prefixes: Vec<Text>,
+    /// Query parameters. The rest of the query stays byte for byte as it is.
+    pub query: Vec<Text>,
+    /// Cookies, or `"*"` for all of them.
+    pub cookies: Vec<Text>,
+}
+
+/// The `Host` that the upstream sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostField {
+    /// The upstream's own.
+    #[default]
+    Upstream,
+    /// The client's.
+    Keep,
+}
+
+impl Settings {
+    /// The route's name; `index` counts from 0.
+    #[must_use]
+    pub fn name(&self, index: usize) -> RouteName {
+        let positional = || RouteName::parse(&format!("route-{}", index + 1)).ok();
+        self.name.clone().or_else(positional).unwrap_or_else(crate::vocab::Placeholder::placeholder)
+    }
+}
+
+/// Fields that an injection must not touch: they route or frame the message.
+const UNTOUCHABLE: [&str; 13] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "proxy",
+];
+
+/// Notes what is wrong with the routes, taken together.
+pub fn check(routes: &[Settings], problems: &mut Problems) {
+    let mut names: BTreeMap<RouteName, Place> = BTreeMap::new();
+    let mut matches: BTreeMap<(Option<String>, &str), Place> = BTreeMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        check_one(route, problems);
+        let place = route.upstream.place;
+        if let Some(other) = names.insert(route.name(index), place) {
+            let name = route.name(index);
+            let what =
+                format!("two routes are named `{name}` (the other is near line {})", other.line);
+            problems.add(place, Mistake::new(what).hint("give them different names"));
+        }
+        let host = route.matches.host.as_ref().map(|host| host.as_str().to_ascii_lowercase());
+        let path = route.matches.path.as_ref().map_or("/", |path| path.as_str());
+        let at = route.matches.path.as_ref().or(route.matches.host.as_ref());
+        let place = at.map_or(place, |at| at.place);
+        if let Some(other) = matches.insert((host, path), place) {
+            let what = format!("another route (near line {}) takes the same requests", other.line);
+            problems.add(place, Mistake::new(what).hint("distinguish them by `match`"));
+        }
+    }
+}
+
+fn check_one(route: &Settings, problems: &mut Problems) {
+    let upstream = &route.upstream;
+    if upstream.scheme() == Scheme::Http && !upstream.is_loopback() && !route.plaintext {
+        let mistake = Mistake::new("the credential would go over the network unencrypted")
+            .hint("use `https://`, or set `plaintext: true` if the way is safe");
+        problems.add(upstream.place, mistake);
+    }
+    if upstream.query().is_some() {
+        problems.add(upstream.place, Mistake::new("an upstream's URL has no query"));
+    }
+    if let Some(host) = &route.matches.host
+        && Host::parse(host.as_str().as_bytes()).is_none_or(|(_, port)| port.is_some())
+    {
+        let mistake = Mistake::new(format!("`{}` is not a host", host.as_str()))
+            .hint("write a name or an address, without a port");
+        problems.add(host.place, mistake);
+    }
+    if let Some(path) = &route.matches.path
+        && super::target::mistake(path.as_str()).is_some()
+    {
+        let mistake = Mistake::new(format!("`{}` cannot be matched", path.as_str()))
+            .hint("begin with `/` and write no `.`, `..`, `//`, `%2F`, `?` or `#`");
+        problems.add(path.place, mistake);
+    }
+    for (name, field) in &route.inject {
+        let text = name.as_header().as_str();
+        if UNTOUCHABLE.contains(&text) {
+            let what = format!("`{text}` routes or frames a request and cannot be injected");
+            problems.add(field.place, Mistake::new(what).hint("use another field"));
+        }
+        if let Some(mistake) = field.mistake() {
+            problems.add(field.place, mistake);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(yaml: &str) -> Vec<String> {
+        let routes: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
+        let mut problems = Problems::new();
+        check(&routes, &mut problems);
+        problems.sorted().into_iter().map(|problem| problem.mistake.what).collect()
+    }
+
+    #[test]
+    fn a_plain_list_of_routes_is_fine() {
+        let yaml = "
+- match: {path: /api, host: api.local}
+  upstream: https://api.example/v1
+  inject: {Authorization: 'Bearer x', Organization: {value: acme, mode: default}}
+  strip: {headers: [X-Api-Key], header_prefixes: [X-Amz-], query: [access_token], cookies: ['*']}
+- upstream: http://127.0.0.1:9000
+";
+        assert_eq!(problems(yaml), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_mistake_is_told() {
+        for (yaml, expected) in [
+            ("- upstream: http://api.example/", "unencrypted"),
+            ("- upstream: https://api.example/?a=b", "no query"),
+            ("- {upstream: 'https://a/', match: {path: api}}", "cannot be matched"),
+            ("- {upstream: 'https://a/', match: {path: /a/../b}}", "cannot be matched"),
+            ("- {upstream: 'https://a/', match: {host: 'a:80'}}", "is not a host"),
+            ("- {upstream: 'https://a/', inject: {Host: x}}", "cannot be injected"),
+            ("- {upstream: 'https://a/', inject: {Transfer-Encoding: x}}", "cannot be injected"),
+            ("- {upstream: 'https://a/', inject: {X: '${now|unix}'}}", "are for token requests"),
+            ("- upstream: https://a/\n- upstream: https://b/", "takes the same requests"),
+            (
+                "- {upstream: 'https://a/', name: x, match: {path: /a}}\n- {upstream: 'https://b/', name: x}",
+                "two routes are named",
+            ),
+        ] {
+            let found = problems(yaml);
+            assert!(found.iter().any(|what| what.contains(expected)), "{yaml}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn routes_are_named_by_their_place() {
+        let routes: Vec<Settings> = serde_yaml::from_str("- upstream: https://a/").unwrap();
+        assert_eq!(routes[0].name(0).as_str(), "route-1");
+    }
+}

@@ -1,0 +1,206 @@
+//! The upstream's half of an exchange. Everything about its connections is behind
+//! [`Upstream::send`].
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::Builder;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pool::{Lease, Shop, Wire};
+use super::replay::Upload;
+use crate::net::dial::{DialError, Dialer, Io};
+use crate::net::tls::{self, TlsError};
+use crate::server::{Expired, Limits, Watch};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::RouteMetrics;
+use crate::vocab::{HttpUrl, Moment};
+
+/// As in the server: large reads save a third of the work of a large body.
+const BUFFER: usize = 128 * 1024;
+
+/// Unused connections that may turn out to be closed before a new one is opened.
+const MOST_STALE: usize = 8;
+
+/// One route's upstream.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    dialer: Dialer,
+    builder: Builder,
+    shop: Arc<Shop>,
+}
+
+/// Which connection a request may go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// One that waits, or a new one.
+    Any,
+    /// A new one: those that wait are probably as dead as the last.
+    New,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection.
+    Dial(DialError),
+    /// The credential's time was over when the connection was ready; the body is untouched.
+    Stale(Upload),
+    /// A limit passed while waiting.
+    Expired(Expired),
+    /// The connection ended while the request was under way.
+    Lost {
+        /// How.
+        error: hyper::Error,
+        /// Whether nothing of an answer had come over a connection that had waited: most likely
+        /// the upstream closed it before it saw the request.
+        unheard: bool,
+    },
+}
+
+impl Upstream {
+    pub(super) fn new(
+        url: &HttpUrl,
+        tls: &tls::Settings,
+        limits: &Limits,
+        metrics: &RouteMetrics,
+        shutdown: &Shutdown,
+    ) -> Result<Self, TlsError> {
+        let mut builder = Builder::new();
+        builder.max_buf_size(limits.head_size.0.max(BUFFER)).max_header_size(limits.head_size.0);
+        if limits.head_fields != 100 {
+            builder.max_headers(limits.head_fields);
+        }
+        let shop = Shop {
+            idle: limits.upstream_idle.0,
+            age: limits.upstream_age.0,
+            spare: limits.upstream_spare,
+            active: metrics.active.clone(),
+            waiting: metrics.idle.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let dialer = Dialer::new(url, tls, &[b"http/1.1"], limits.connect.0)?;
+        Ok(Self { dialer, builder, shop: Arc::new(shop) })
+    }
+
+    /// Sends a request and returns the head of its answer together with the connection, which
+    /// the answer's body gives back. Nothing is sent at or after `until`.
+    ///
+    /// A request of which nothing was written, because the connection turned out to be closed,
+    /// goes over another one, whatever its method.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Upload>,
+        until: Option<Moment>,
+        over: Over,
+        watch: &Watch,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let mut stale = if over == Over::New { MOST_STALE } else { 0 };
+        loop {
+            let pooled = if stale < MOST_STALE { Lease::take(&self.shop) } else { None };
+            let mut lease = match pooled {
+                Some(lease) => lease,
+                None => self.open().await.map_err(Failure::Dial)?,
+            };
+            if until.is_some_and(|until| Moment::now() >= until) {
+                lease.give_back();
+                return Err(Failure::Stale(request.into_body()));
+            }
+            let reused = lease.reused;
+            let Some(wire) = lease.wire() else { continue };
+            wire.heard.store(false, Relaxed);
+            let heard = Arc::clone(&wire.heard);
+            let mut error = match watch.limit(wire.sender.try_send_request(request)).await {
+                Ok(Ok(response)) => return Ok((response, lease)),
+                Ok(Err(error)) => error,
+                Err(expired) => return Err(Failure::Expired(expired)),
+            };
+            match error.take_message() {
+                Some(unsent) if reused => {
+                    request = unsent;
+                    stale += 1;
+                }
+                _ => {
+                    let unheard = reused && !heard.load(Relaxed);
+                    return Err(Failure::Lost { error: error.into_error(), unheard });
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Lease, DialError> {
+        let io = self.dialer.dial().await?;
+        let heard = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard) });
+        let (sender, connection) = self.builder.handshake(io).await.map_err(|error| {
+            DialError::Connect { host: String::new(), source: io::Error::other(error) }
+        })?;
+        drop(self.shop.shutdown.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an upstream connection ended early");
+            }
+        }));
+        Ok(Lease::of(Wire { sender, heard, born: Moment::now() }, &self.shop))
+    }
+}
+
+/// A connection that notes whether anything was received.
+#[derive(Debug)]
+struct Heard {
+    io: Io,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Relaxed);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,71 @@
+//! The bounds on what a peer may use up.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::vocab::{Period, Size};
+
+/// The `limits` block. Every limit is active in the default configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest time for a request's head, from its first byte or, for a connection's first
+    /// request, from the connection's beginning. Default `10s`.
+    pub head: Period,
+    /// Longest time between two requests of one connection. Default `60s`.
+    pub idle: Period,
+    /// Longest pause within a request's body. Default `30s`.
+    pub body_idle: Period,
+    /// Longest time for which a client may refuse to take more of an answer. Default `30s`.
+    pub write_idle: Period,
+    /// Most bytes of a head, in either direction: start line and header fields. Default `64KiB`.
+    pub head_size: Size,
+    /// Most header fields of a head. A number above 100 costs an allocation per request.
+    /// Default 100.
+    pub head_fields: usize,
+    /// Most open connections of clients; further ones are answered 503. Default 10000.
+    pub connections: usize,
+    /// Longest time to connect to an upstream, TLS included. Default `3s`.
+    pub connect: Period,
+    /// Longest time from a request's last byte to the first of its answer. Default `60s`.
+    pub response_head: Period,
+    /// How long an unused upstream connection is kept. It should be less than the upstream's own
+    /// keep-alive time, of which 5 s is a common one. Default `4s`.
+    pub upstream_idle: Period,
+    /// How long an upstream connection is used at most, so that changes of the upstream's
+    /// addresses are followed. Default `5m`.
+    pub upstream_age: Period,
+    /// Most unused connections that each worker keeps to one upstream. Default 256.
+    pub upstream_spare: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Period::secs(10),
+            idle: Period::secs(60),
+            body_idle: Period::secs(30),
+            write_idle: Period::secs(30),
+            head_size: Size::kib(64),
+            head_fields: 100,
+            connections: 10_000,
+            connect: Period::secs(3),
+            response_head: Period::secs(60),
+            upstream_idle: Period::secs(4),
+            upstream_age: Period::secs(300),
+            upstream_spare: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// How often the sweeps look: often enough that the shortest limit is kept to within an
+    /// eighth.
+    pub(super) fn tick(&self) -> std::time::Duration {
+        let shortest = [self.head, self.idle, self.body_idle, self.write_idle, self.response_head]
+            .into_iter()
+            .min()
+            .unwrap_or(self.head);
+        (shortest.0 / 8).clamp(super::SHORTEST_TICK, super::LONGEST_TICK)
+    }
+}

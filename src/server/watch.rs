@@ -1,0 +1,367 @@
+//! What a connection is waiting for, and since when: the timeouts of a server without timers.
+//!
+//! A timer for every request costs more than the request's head. So a connection only notes, on
+//! a clock that stands still between two sweeps, what happened last; the sweep of its worker
+//! judges all connections a few times a second and wakes those whose time is over.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+
+use super::Limits;
+use crate::vocab::Moment;
+
+/// A worker's clock in milliseconds, moved on by its sweep. Never 0 after [`Clock::advance`].
+#[derive(Debug)]
+pub(super) struct Clock {
+    origin: Moment,
+    now: AtomicU64,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self { origin: Moment::now(), now: AtomicU64::new(1) }
+    }
+
+    /// Sets the clock to the present.
+    pub(super) fn advance(&self) {
+        let passed = Moment::now().since(self.origin).as_millis();
+        self.now.store(u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1, Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+}
+
+/// Where a connection is between two requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Accepted, nothing received yet.
+    New,
+    /// Between two requests.
+    Idle,
+    /// Part of a request's head has arrived.
+    Head,
+    /// A request is being answered.
+    Exchange,
+    /// Everything is sent; what the client still sends is read and dropped.
+    Lingering,
+}
+
+/// How much of the request's body has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum BodyState {
+    /// All of it.
+    Whole,
+    /// More is to come.
+    Open,
+    /// More is to come and nobody wants it.
+    Unwanted,
+}
+
+/// What the sweep decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Verdict {
+    /// Go on.
+    None,
+    /// Answer 408 and close.
+    HeadTooSlow,
+    /// The handler is told that no answer came in time.
+    AnswerTooSlow,
+    /// The handler is told that the client stopped sending.
+    BodyTooSlow,
+    /// Close at once.
+    Close,
+}
+
+/// What ran out while a handler waited in [`Watch::limit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// The answer did not come in time.
+    Answer,
+    /// The client sent no more of its request's body.
+    Body,
+}
+
+/// One connection's state; see the module's text. All times are of the worker's [`Clock`], and 0
+/// stands for "not now". The orderings are relaxed: the sweep runs on the connection's own
+/// thread, and the atomics only make the futures `Send`.
+#[derive(Debug)]
+pub struct Watch {
+    clock: Arc<Clock>,
+    waker: AtomicWaker,
+    phase: AtomicU8,
+    phase_since: AtomicU64,
+    body: AtomicU8,
+    read_since: AtomicU64,
+    write_since: AtomicU64,
+    wait_since: AtomicU64,
+    read_ahead: AtomicBool,
+    verdict: AtomicU8,
+    draining: AtomicBool,
+    reset: AtomicBool,
+}
+
+impl Watch {
+    pub(super) fn new(clock: Arc<Clock>) -> Self {
+        let now = clock.now();
+        Self {
+            clock,
+            waker: AtomicWaker::new(),
+            phase: AtomicU8::new(Phase::New as u8),
+            phase_since: AtomicU64::new(now),
+            body: AtomicU8::new(BodyState::Whole as u8),
+            read_since: AtomicU64::new(0),
+            write_since: AtomicU64::new(0),
+            wait_since: AtomicU64::new(0),
+            read_ahead: AtomicBool::new(false),
+            verdict: AtomicU8::new(Verdict::None as u8),
+            draining: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs `future`, which waits for another party's answer, under the limit on that wait.
+    /// Sending the request's body counts as progress ([`Self::progress`]).
+    ///
+    /// # Errors
+    /// What ran out.
+    pub async fn limit<F: Future>(&self, future: F) -> Result<F::Output, Expired> {
+        let _waiting = Waiting::begin(self);
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Some(expired) = self.take_expired() {
+                return Poll::Ready(Err(expired));
+            }
+            future.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Says that something moved while a handler waits.
+    pub fn progress(&self) {
+        if self.wait_since.load(Relaxed) != 0 {
+            self.wait_since.store(self.clock.now(), Relaxed);
+        }
+    }
+
+    /// Says that the request's body has arrived whole.
+    pub fn body_ended(&self) {
+        self.body.store(BodyState::Whole as u8, Relaxed);
+    }
+
+    /// Says that nobody will read the rest of the request's body.
+    pub fn body_unwanted(&self) {
+        if self.body.load(Relaxed) == BodyState::Open as u8 {
+            self.body.store(BodyState::Unwanted as u8, Relaxed);
+        }
+    }
+
+    /// Whether part of the request's body is still with the client.
+    #[must_use]
+    pub fn owes_body(&self) -> bool {
+        self.body.load(Relaxed) != BodyState::Whole as u8
+    }
+
+    /// Has the connection end with a reset, so that a client to which the end of the connection
+    /// means the end of the answer (HTTP/1.0) cannot take a cut answer for a whole one.
+    pub fn reset_at_close(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset.load(Relaxed)
+    }
+
+    fn take_expired(&self) -> Option<Expired> {
+        let expired = match self.verdict.load(Relaxed) {
+            v if v == Verdict::AnswerTooSlow as u8 => Expired::Answer,
+            v if v == Verdict::BodyTooSlow as u8 => Expired::Body,
+            _ => return None,
+        };
+        self.verdict.store(Verdict::None as u8, Relaxed);
+        Some(expired)
+    }
+
+    fn forget_expired(&self) {
+        if self.take_expired().is_some() {
+            tracing::trace!("a wait ended as its limit passed");
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.phase_since.store(self.clock.now(), Relaxed);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Relaxed) == phase as u8
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn received(&self) {
+        self.read_since.store(0, Relaxed);
+        if self.is(Phase::Idle) || self.is(Phase::New) {
+            self.enter(Phase::Head);
+        } else if self.body.load(Relaxed) == BodyState::Whole as u8 {
+            self.read_ahead.store(true, Relaxed);
+        }
+    }
+
+    /// The client has nothing to read from.
+    pub(super) fn starved(&self) {
+        if self.read_since.load(Relaxed) == 0 {
+            self.read_since.store(self.clock.now(), Relaxed);
+        }
+    }
+
+    /// The client took bytes.
+    pub(super) fn sent(&self) {
+        self.write_since.store(0, Relaxed);
+    }
+
+    /// The client takes no more bytes.
+    pub(super) fn blocked(&self) {
+        if self.write_since.load(Relaxed) == 0 {
+            self.write_since.store(self.clock.now(), Relaxed);
+        }
+    }
+
+    /// Whether an answer of the server's own may be written past hyper: part of a head has
+    /// arrived and no earlier answer is unsent.
+    pub(super) fn may_speak(&self) -> bool {
+        self.is(Phase::Head) && self.write_since.load(Relaxed) == 0
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin(&self, has_body: bool) {
+        let body = if has_body { BodyState::Open } else { BodyState::Whole };
+        self.body.store(body as u8, Relaxed);
+        self.read_ahead.store(false, Relaxed);
+        self.enter(Phase::Exchange);
+    }
+
+    /// The answer is complete.
+    pub(super) fn end(&self) {
+        self.body_unwanted();
+        let ahead = self.read_ahead.load(Relaxed);
+        self.enter(if ahead { Phase::Head } else { Phase::Idle });
+    }
+
+    /// The last byte is sent. True if the client may still be sending: closing now would reset
+    /// the connection and could destroy the answer on its way.
+    pub(super) fn closing(&self) -> bool {
+        let linger = self.is(Phase::Head) || self.body.load(Relaxed) == BodyState::Unwanted as u8;
+        self.enter(Phase::Lingering);
+        linger
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.verdict.load(Relaxed) {
+            v if v == Verdict::Close as u8 => Verdict::Close,
+            v if v == Verdict::HeadTooSlow as u8 => Verdict::HeadTooSlow,
+            v if v == Verdict::AnswerTooSlow as u8 => Verdict::AnswerTooSlow,
+            v if v == Verdict::BodyTooSlow as u8 => Verdict::BodyTooSlow,
+            _ => Verdict::None,
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Has the connection close as soon as it is idle.
+    pub(super) fn drain(&self) {
+        if !self.draining.swap(true, Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    /// Has the connection do what `verdict` says.
+    pub(super) fn decide(&self, verdict: Verdict) {
+        if verdict != Verdict::None {
+            self.verdict.store(verdict as u8, Relaxed);
+            self.waker.wake();
+        }
+    }
+
+    /// What the limits say about the connection now.
+    pub(super) fn judge(&self, limits: &Limits) -> Verdict {
+        let now = self.clock.now();
+        let over = |since: u64, limit: Duration| {
+            since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
+        if over(self.write_since.load(Relaxed), limits.write_idle.0) {
+            return Verdict::Close;
+        }
+        let since = self.phase_since.load(Relaxed);
+        if self.is(Phase::Exchange) {
+            return self.judge_exchange(limits, over);
+        }
+        if self.is(Phase::Head) {
+            return if over(since, limits.head.0) { Verdict::HeadTooSlow } else { Verdict::None };
+        }
+        let limit = if self.is(Phase::New) {
+            limits.head.0
+        } else if self.is(Phase::Idle) {
+            limits.idle.0
+        } else {
+            super::LINGER
+        };
+        if over(since, limit) { Verdict::Close } else { Verdict::None }
+    }
+
+    fn judge_exchange(&self, limits: &Limits, over: impl Fn(u64, Duration) -> bool) -> Verdict {
+        let waiting = self.wait_since.load(Relaxed);
+        let read = self.read_since.load(Relaxed);
+        let client_owes = self.body.load(Relaxed) == BodyState::Open as u8 && read != 0;
+        if client_owes && over(read, limits.body_idle.0) {
+            return if waiting == 0 { Verdict::Close } else { Verdict::BodyTooSlow };
+        }
+        if !client_owes && over(waiting, limits.response_head.0) {
+            return Verdict::AnswerTooSlow;
+        }
+        Verdict::None
+    }
+
+    pub(super) fn is_over(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
+    }
+}
+
+/// Marks the time in [`Watch::limit`], also when that future is dropped.
+struct Waiting<'w>(&'w Watch);
+
+impl<'w> Waiting<'w> {
+    fn begin(watch: &'w Watch) -> Self {
+        // What expired during an earlier wait is no matter for this one.
+        watch.forget_expired();
+        watch.wait_since.store(watch.clock.now(), Relaxed);
+        Self(watch)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.wait_since.store(0, Relaxed);
+    }
+}
+
+/// Polls with the watch's verdict in mind; the connection's future is built around it.
+pub(super) fn poll_verdict(watch: &Watch, cx: &Context<'_>) -> Verdict {
+    watch.register(cx.waker());
+    watch.verdict()
+}

@@ -1,0 +1,6 @@
+//! Behaviour over real sockets.
+
+mod framing;
+mod guard;
+mod strip;
+mod support;

@@ -1,0 +1,69 @@
+//! A sidecar in this process, a client that writes bytes, and an upstream that is a script.
+
+mod client;
+mod sidecar;
+mod upstream;
+
+use std::time::Duration;
+
+pub use client::{Answer, Client};
+pub use sidecar::{Setup, Sidecar};
+pub use upstream::{Conversation, Upstream};
+
+/// No test waits longer for anything.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A head's lines, and the fields among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The start line.
+    pub start: String,
+    /// Names in lower case, values as they came.
+    pub fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Head {
+    /// Splits a head's bytes.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut lines = bytes.split(|b| *b == b'\n').map(|line| line.trim_ascii_end());
+        let start = String::from_utf8_lossy(lines.next().unwrap()).into_owned();
+        let fields = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let colon = line.iter().position(|b| *b == b':').expect("a colon");
+                let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
+                (name, line[colon + 1..].trim_ascii().to_vec())
+            })
+            .collect();
+        Self { start, fields }
+    }
+
+    /// All values of a field.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        self.fields
+            .iter()
+            .filter(|(field, _)| field == name)
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .collect()
+    }
+
+    /// The one value of a field; empty if there is none.
+    pub fn one(&self, name: &str) -> String {
+        let all = self.all(name);
+        assert!(all.len() < 2, "several `{name}`: {all:?}");
+        all.into_iter().next().unwrap_or_default()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        !self.all(name).is_empty()
+    }
+}
+
+/// Waits until `holds`; fails with the message after [`PATIENCE`].
+pub fn eventually(holds: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let deadline = std::time::SystemTime::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::SystemTime::now() < deadline, "{}", otherwise());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
