@@ -121,7 +121,8 @@ pub fn main() -> ExitCode {
 impl ConfigFile {
     fn load(&self, overrides: Overrides) -> Result<Loaded, ExitCode> {
         config::load(&self.config, overrides).map_err(|error| {
-            complain(&error.to_string());
+            // Each line begins with the place, so that editors and terminals can jump there.
+            tell(&format!("{error}\n"));
             ExitCode::from(BAD_CONFIG)
         })
     }
@@ -230,8 +231,12 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Prints to standard error, where logging may not be set up.
+/// Complains on standard error, where logging may not be set up.
 fn complain(text: &str) {
-    let written = writeln!(io::stderr().lock(), "bearerd: {text}");
-    drop(written);
+    tell(&format!("bearerd: {text}\n"));
+}
+
+/// Where standard error is gone there is nobody left to tell.
+fn tell(text: &str) {
+    drop(io::stderr().lock().write_all(text.as_bytes()));
 }

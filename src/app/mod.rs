@@ -158,17 +158,26 @@ fn spawn_worker(
     proxy: Arc<Proxy>,
     died: mpsc::UnboundedSender<()>,
 ) -> Result<(), StartError> {
+    /// Heard however the thread ends.
+    struct Farewell(mpsc::UnboundedSender<()>);
+
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            // Nobody listens once the end was asked for.
+            self.0.send(()).ok();
+        }
+    }
+
     let listener = listener.try_clone().map_err(StartError::Thread)?;
     let runtime: Runtime =
         Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     std::thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {
+            let _farewell = Farewell(died);
             if let Err(error) = runtime.block_on(worker.serve(vec![listener], proxy)) {
                 tracing::error!(%error, "a worker has ended");
-                drop(died.send(()));
             }
-            // A thread that unwinds drops the sender too; the last one to do so is heard.
         })
         .map(drop)
         .map_err(StartError::Thread)

@@ -25,11 +25,8 @@ pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Pr
     let mut plans = Vec::new();
     if problems.is_empty() {
         for (name, kind) in &config.tokens {
-            match kind.value.plan(kind.place) {
-                Ok(source) => {
-                    plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
-                }
-                Err(found) => problems.extend(found),
+            if let Some(source) = kind.value.plan(kind.place, &mut problems) {
+                plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
             }
         }
         secrets(&plans, &mut problems);

@@ -1,5 +1,6 @@
 //! What a sound configuration would do, in words, without a secret.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Loaded;
@@ -34,8 +35,10 @@ impl Loaded {
                 plan.kind.name(),
                 plan.source.describe()
             ));
-            for secret in plan.source.secrets() {
-                line(format_args!("  secret from {}", secret.source().describe()));
+            let secrets: BTreeSet<String> =
+                plan.source.secrets().iter().map(|secret| secret.source().describe()).collect();
+            for secret in secrets {
+                line(format_args!("  secret from {secret}"));
             }
         }
         for (index, route) in config.routes.iter().enumerate() {

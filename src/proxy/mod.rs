@@ -4,6 +4,7 @@
 //! must not see, gets the credential, goes out, and its answer is rid of what the client must not
 //! see. Whatever goes wrong on the way is a [`Refusal`], and nothing else makes an answer.
 
+mod access;
 mod answer;
 mod forward;
 mod guard;

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// No route fits.
     #[error("no route matches")]
     NoRoute,
+    /// The route's `allow` and `deny` rules forbid it.
+    #[error("the route does not permit this request")]
+    Denied,
     /// The request has been here before.
     #[error("the request has passed through this process before")]
     Loop,
@@ -115,7 +118,7 @@ impl Refusal {
             Self::Target | Self::Path(_) | Self::Query | Self::Host(_) | Self::Body(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::ForeignHost | Self::Origin => StatusCode::FORBIDDEN,
+            Self::ForeignHost | Self::Origin | Self::Denied => StatusCode::FORBIDDEN,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -143,6 +146,7 @@ impl Refusal {
             Self::Expectation => "expectation",
             Self::TransferCoding => "transfer-encoding",
             Self::NoRoute => "no-route",
+            Self::Denied => "denied",
             Self::Loop => "loop",
             Self::Body(_) => "body",
             Self::BodyTimeout => "body-timeout",
@@ -173,6 +177,7 @@ impl Refusal {
             | Self::Expectation
             | Self::TransferCoding
             | Self::NoRoute
+            | Self::Denied
             | Self::Body(_)
             | Self::BodyTimeout => Blame::Client,
             Self::Loop => Blame::Proxy,
@@ -205,6 +210,9 @@ impl Refusal {
             Self::Expectation => "Send no `Expect` field other than `100-continue`.",
             Self::TransferCoding => "Send the body chunked or with a `Content-Length`.",
             Self::NoRoute => "Compare host and path with the configured routes.",
+            Self::Denied => {
+                "Ask for the request to be permitted under the route's `allow` or `deny`."
+            }
             Self::Loop => "A route's upstream leads back here; look at its URL.",
             Self::Body(_) => "Send the body as its header fields announce it.",
             Self::BodyTimeout => "Send the body without long pauses.",
@@ -239,7 +247,7 @@ impl Refusal {
 }
 
 /// All slugs, so that every series exists from the start.
-pub const SLUGS: [&str; 21] = [
+pub const SLUGS: [&str; 22] = [
     "method",
     "target",
     "path",
@@ -250,6 +258,7 @@ pub const SLUGS: [&str; 21] = [
     "expectation",
     "transfer-encoding",
     "no-route",
+    "denied",
     "loop",
     "body",
     "body-timeout",
@@ -300,6 +309,7 @@ mod tests {
             Refusal::Expectation,
             Refusal::TransferCoding,
             Refusal::NoRoute,
+            Refusal::Denied,
             Refusal::Loop,
             Refusal::BodyTimeout,
             Refusal::NoToken,

@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Uri, header::HOST};
 
+use super::access::Access;
 use super::guard::Host;
 use super::headers::{Rules, Via};
 use super::refusal::Refusal;
@@ -55,6 +56,7 @@ pub struct Route {
     cut: Box<str>,
     base: Box<str>,
     care: Care,
+    access: Access,
     pub(super) presentation: Arc<Presentation>,
     pub(super) metrics: RouteMetrics,
     pub(super) upstream: Upstream,
@@ -125,6 +127,9 @@ impl Routes {
         {
             return Err(Refusal::Path(fault));
         }
+        if !route.access.permits(head, &route.cut, &route.base) {
+            return Err(Refusal::Denied);
+        }
         Ok(route)
     }
 }
@@ -154,7 +159,9 @@ impl Route {
         let path = own.matches.path.as_ref().map_or("/", |path| path.as_str());
         let cut = if own.strip_prefix { path.trim_end_matches('/') } else { "" };
         let base = url.path().trim_end_matches('/');
-        let care = match (cut.is_empty() && base.is_empty(), own.encoded_slash) {
+        let access = Access::new(&own.allow, &own.deny);
+        let untouched = cut.is_empty() && base.is_empty() && !access.is_by_path();
+        let care = match (untouched, own.encoded_slash) {
             (_, true) => Care::StrictWithSlashes,
             (true, false) => Care::Plain,
             (false, false) => Care::Strict,
@@ -165,6 +172,7 @@ impl Route {
             cut: cut.into(),
             base: base.into(),
             care,
+            access,
             presentation,
             metrics,
             upstream,

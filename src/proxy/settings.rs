@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access::Rule;
 use super::guard::Host;
 use crate::net::tls;
 use crate::token::present::Inject;
-use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, Scheme, Text};
+use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, Text};
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -45,6 +46,12 @@ pub struct Settings {
     /// client's own such fields are removed either way. Default `true`.
     #[serde(default = "yes")]
     pub forwarded: bool,
+    /// What may be called: a request must fit one of these rules. Default: everything.
+    #[serde(default)]
+    pub allow: Vec<Rule>,
+    /// What may not be called, whatever `allow` says.
+    #[serde(default)]
+    pub deny: Vec<Rule>,
     /// Permits `%2F` in paths where paths are judged: where any route matches by path, or this
     /// one changes it. Default `false`.
     #[serde(default)]
@@ -144,11 +151,10 @@ pub fn check(routes: &[Settings], problems: &mut Problems) {
 
 fn check_one(route: &Settings, problems: &mut Problems) {
     let upstream = &route.upstream;
-    if upstream.scheme() == Scheme::Http && !upstream.is_loopback() && !route.plaintext {
-        let mistake = Mistake::new("the credential would go over the network unencrypted")
-            .hint("use `https://`, or set `plaintext: true` if the way is safe");
+    if let Some(mistake) = upstream.plaintext_mistake(route.plaintext) {
         problems.add(upstream.place, mistake);
     }
+    route.allow.iter().chain(&route.deny).for_each(|rule| rule.check(problems));
     if upstream.query().is_some() {
         problems.add(upstream.place, Mistake::new("an upstream's URL has no query"));
     }
@@ -204,7 +210,7 @@ mod tests {
     #[test]
     fn each_mistake_is_told() {
         for (yaml, expected) in [
-            ("- upstream: http://api.example/", "unencrypted"),
+            ("- upstream: http://api.example/", "in plain text"),
             ("- upstream: https://api.example/?a=b", "no query"),
             ("- {upstream: 'https://a/', match: {path: api}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {path: /a/../b}}", "cannot be matched"),

@@ -194,6 +194,25 @@ impl Template {
         }
     }
 
+    /// The template itself if it begins as an absolute URL does, else as a relative reference to
+    /// `base` (RFC 3986 section 5.2, for a path without dot segments).
+    #[must_use]
+    pub fn beside(&self, base: &Self) -> Self {
+        let (Some(Piece::Literal(own)), [Piece::Literal(base)]) =
+            (self.pieces.first(), base.pieces.as_slice())
+        else {
+            return self.clone();
+        };
+        if own.contains("://") {
+            return self.clone();
+        }
+        let path = base.split(['?', '#']).next().unwrap_or_default();
+        let directory = path.rfind('/').map_or(path, |slash| &path[..=slash]);
+        let mut joined = self.clone();
+        joined.pieces[0] = Piece::Literal(format!("{directory}{own}"));
+        joined
+    }
+
     /// Puts the values in.
     ///
     /// # Errors
@@ -371,6 +390,14 @@ mod tests {
         assert_eq!(rendered("${api.org}-${api|urlencode}").unwrap(), "acme-abc%2Fdef");
         assert_eq!(rendered("$${api}").unwrap(), "${api}");
         assert_eq!(rendered("${api.none}").unwrap_err(), Unresolved("api.none".to_owned()));
+    }
+
+    #[test]
+    fn a_relative_reference_replaces_the_last_segment() {
+        let base = Template::literal("https://idp.example/realms/x/token");
+        let of = |text: &str| Template::literal(text).beside(&base).with_all("");
+        assert_eq!(of("revoke"), "https://idp.example/realms/x/revoke");
+        assert_eq!(of("https://other.example/r"), "https://other.example/r");
     }
 
     #[test]

@@ -28,8 +28,15 @@ impl Period {
             Mistake::new(format!("`{text}` is not a length of time"))
                 .hint("write a number with a unit, such as `30s`, `5m` or `250ms`")
         };
-        let signed = text.parse::<jiff::SignedDuration>().map_err(|_| wrong())?;
-        let period = Duration::try_from(signed).map_err(|_| wrong())?;
+        // A day is 24 hours here; jiff leaves that open.
+        let (days, rest) = match text.split_once('d') {
+            Some((days, rest)) => (days.trim().parse::<u32>().map_err(|_| wrong())?, rest.trim()),
+            None => (0, text),
+        };
+        let rest = if days > 0 && rest.is_empty() { "0s" } else { rest };
+        let signed = rest.parse::<jiff::SignedDuration>().map_err(|_| wrong())?;
+        let rest = Duration::try_from(signed).map_err(|_| wrong())?;
+        let period = Duration::from_secs(u64::from(days) * 86_400).saturating_add(rest);
         if period > Duration::from_secs(10 * 366 * 86_400) {
             return Err(Mistake::new(format!("`{text}` is longer than ten years")));
         }
@@ -84,7 +91,9 @@ mod tests {
         assert_eq!(Period::parse("30s").unwrap(), Period::secs(30));
         assert_eq!(Period::parse("5m 10s").unwrap(), Period::secs(310));
         assert_eq!(Period::parse("250ms").unwrap().0, Duration::from_millis(250));
-        for bad in ["30", "-1s", "", "soon", "99999999999999h"] {
+        assert_eq!(Period::parse("60d").unwrap(), Period::secs(60 * 86_400));
+        assert_eq!(Period::parse("1d 12h").unwrap(), Period::secs(36 * 3600));
+        for bad in ["30", "d", "xd", "-1s", "", "soon", "99999999999999h"] {
             assert!(Period::parse(bad).is_err(), "{bad}");
         }
     }

@@ -148,7 +148,8 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(typed, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(typed.len()) / 3 + 1)
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(typed.len()) / 3).max(1))
+        .filter(|(distance, _)| *distance < typed.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -160,6 +161,7 @@ mod tests {
     #[test]
     fn nearest_finds_a_slip_and_leaves_strangers_alone() {
         assert_eq!(nearest("toke_url", ["token_url", "scopes"]), Some("token_url"));
+        assert_eq!(nearest("a", ["via", "hosts"]), None);
         assert_eq!(nearest("zebra", ["token_url", "scopes"]), None);
     }
 }

@@ -84,25 +84,19 @@ impl Kind {
         }
     }
 
-    /// Turns settings into a source. `place` is where the kind stands in the file.
-    ///
-    /// # Errors
-    /// Every mistake that shows without asking anybody.
-    pub fn plan(&self, place: Place) -> Result<Source, Problems> {
-        let mut problems = Problems::new();
-        let source = match self {
+    /// Turns settings into a source, and reports every mistake that shows without asking anybody.
+    /// `place` is where the kind stands in the file. A source may come with problems: it then
+    /// serves to find more of them.
+    pub fn plan(&self, place: Place, problems: &mut Problems) -> Option<Source> {
+        match self {
             Self::Oauth2(settings) => {
-                settings.plan(place, &mut problems).map(|e| Source::Exchange(Box::new(e)))
+                settings.plan(place, problems).map(|e| Source::Exchange(Box::new(e)))
             }
             Self::Http(settings) => {
-                settings.plan(place, &mut problems).map(|e| Source::Exchange(Box::new(e)))
+                settings.plan(place, problems).map(|e| Source::Exchange(Box::new(e)))
             }
             Self::Jwt(settings) => Some(Source::Jwt(Box::new(settings.plan()))),
             Self::Value(settings) => Some(Source::Value(settings.plan())),
-        };
-        match source {
-            Some(source) if problems.is_empty() => Ok(source),
-            _ => Err(problems),
         }
     }
 }

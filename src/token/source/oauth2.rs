@@ -115,7 +115,8 @@ impl Default for Refresh {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeSettings {
-    /// The revocation endpoint.
+    /// The revocation endpoint; without `https://` it takes the place of the token URL's last
+    /// segment, as in `revoke`.
     pub url: Template,
     /// At the end of the process, after the last request.
     #[serde(default = "yes")]
@@ -261,7 +262,8 @@ impl Settings {
         problems: &mut Problems,
     ) -> Option<Revoke> {
         let settings = self.revoke.as_ref()?;
-        let target = super::target(&settings.url, self.plaintext, &self.tls, problems)?;
+        let url = settings.url.beside(&self.token_url);
+        let target = super::target(&url, self.plaintext, &self.tls, problems)?;
         // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
         let (field, hint) = if refreshes {
             ("${self.refresh_token}", "refresh_token")

@@ -1,0 +1,213 @@
+//! What of an upstream may be called: the `allow` and `deny` lists of a route.
+//!
+//! A route lends out authority, so it should lend no more than is needed; token endpoints above
+//! all must not be reachable through it. Paths are judged in the widest reading that a server may
+//! have of them, while they are sent as they came.
+
+use std::borrow::Cow;
+
+use http::Method;
+use http::request::Parts;
+use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::target;
+use crate::vocab::{At, Mistake, Problems, Text};
+
+/// One rule; all of its conditions must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The beginning of the path, as the client sends it or as the upstream gets it. `/admin/`
+    /// covers `/admin` too.
+    pub path: Option<At<Text>>,
+    /// The methods.
+    #[serde(default)]
+    pub methods: Vec<At<Text>>,
+    /// The name of a query parameter that is there.
+    pub query: Option<Text>,
+}
+
+impl Rule {
+    /// What is wrong with it.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(path) = &self.path
+            && let Some(fault) = target::mistake(path.as_str())
+        {
+            let what = format!("`{}` {fault}", path.as_str());
+            problems
+                .add(path.place, Mistake::new(what).hint("write a plain path, such as `/admin/`"));
+        }
+        for method in &self.methods {
+            if Method::from_bytes(method.as_str().as_bytes()).is_err() {
+                let what = format!("`{}` is not a method", method.as_str());
+                problems.add(method.place, Mistake::new(what).hint("such as GET or DELETE"));
+            }
+        }
+    }
+}
+
+/// The lists of one route, ready to judge.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    allow: Vec<Judge>,
+    deny: Vec<Judge>,
+}
+
+#[derive(Debug)]
+struct Judge {
+    path: Option<Box<str>>,
+    methods: Vec<Method>,
+    query: Option<Box<str>>,
+}
+
+impl Access {
+    pub(super) fn new(allow: &[Rule], deny: &[Rule]) -> Self {
+        Self {
+            allow: allow.iter().map(Judge::new).collect(),
+            deny: deny.iter().map(Judge::new).collect(),
+        }
+    }
+
+    /// Whether any rule looks at the path: it must then have one reading only.
+    pub(super) fn is_by_path(&self) -> bool {
+        self.allow.iter().chain(&self.deny).any(|judge| judge.path.is_some())
+    }
+
+    /// Whether a request may go on. `cut` and `base` are what the route takes off its path and
+    /// puts before it.
+    pub(super) fn permits(&self, head: &Parts, cut: &str, base: &str) -> bool {
+        if self.allow.is_empty() && self.deny.is_empty() {
+            return true;
+        }
+        let path = head.uri.path();
+        let asked = widest(path);
+        let rest = path.strip_prefix(cut).unwrap_or(path);
+        let sent: Cow<'_, str> = if cut.is_empty() && base.is_empty() {
+            Cow::Borrowed(&*asked)
+        } else {
+            Cow::Owned(widest(&format!("{base}{rest}")).into_owned())
+        };
+        let applies = |judge: &Judge| judge.applies(head, &asked, &sent);
+        !self.deny.iter().any(applies) && (self.allow.is_empty() || self.allow.iter().any(applies))
+    }
+}
+
+impl Judge {
+    fn new(rule: &Rule) -> Self {
+        let upper = |method: &At<Text>| method.as_str().to_ascii_uppercase();
+        Self {
+            path: rule.path.as_ref().map(|path| {
+                let path = widest(path.as_str());
+                path.strip_suffix('/').unwrap_or(&path).into()
+            }),
+            methods: rule
+                .methods
+                .iter()
+                .filter_map(|method| Method::from_bytes(upper(method).as_bytes()).ok())
+                .collect(),
+            query: rule.query.as_ref().map(|name| name.as_str().into()),
+        }
+    }
+
+    fn applies(&self, head: &Parts, asked: &str, sent: &str) -> bool {
+        let by_path = self.path.as_deref().is_none_or(|prefix| {
+            prefix.is_empty() || target::is_under(asked, prefix) || target::is_under(sent, prefix)
+        });
+        let by_method = self.methods.is_empty() || self.methods.contains(&head.method);
+        by_path && by_method && self.query.as_deref().is_none_or(|name| has_parameter(head, name))
+    }
+}
+
+/// The reading of a path in which most spellings come to the same: decoded, in lower case, each
+/// segment without parameters and without the dots and spaces that some servers cut off its end.
+fn widest(path: &str) -> Cow<'_, str> {
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_');
+    if path.bytes().all(plain) {
+        return Cow::Borrowed(path);
+    }
+    let decoded = percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
+    let segments: Vec<&str> = decoded
+        .split('/')
+        .map(|segment| segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']))
+        .collect();
+    Cow::Owned(segments.join("/"))
+}
+
+/// Whether the query has a parameter of this name. One that cannot be decoded might be it.
+fn has_parameter(head: &Parts, name: &str) -> bool {
+    let Some(query) = head.uri.query() else { return false };
+    query.split(['&', ';']).any(|pair| {
+        let key = pair.split('=').next().unwrap_or_default().replace('+', " ");
+        match percent_decode_str(&key).decode_utf8() {
+            Ok(key) => key.trim() == name || key.split('[').next() == Some(name),
+            Err(_) => true,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(allow: &str, deny: &str) -> Access {
+        let rules = |yaml: &str| serde_yaml::from_str::<Vec<Rule>>(yaml).unwrap();
+        Access::new(&rules(allow), &rules(deny))
+    }
+
+    fn permits(access: &Access, method: &str, target: &str) -> bool {
+        let request = http::Request::builder().method(method).uri(target).body(()).unwrap();
+        access.permits(&request.into_parts().0, "", "")
+    }
+
+    #[test]
+    fn a_denied_path_is_denied_in_every_spelling() {
+        let access = access("[]", "[{path: /admin/}]");
+        for target in [
+            "/admin",
+            "/admin/",
+            "/admin/x",
+            "/Admin/x",
+            "/%61dmin/x",
+            "/admin;a=b/x",
+            "/ADMIN;/",
+            "/admin./x",
+            "/admin%20/x",
+            "/admin?x",
+            "/%41%44min/",
+        ] {
+            assert!(!permits(&access, "GET", target), "{target}");
+        }
+        for target in ["/", "/administrator", "/x/admin", "/adminx/"] {
+            assert!(permits(&access, "GET", target), "{target}");
+        }
+    }
+
+    #[test]
+    fn an_allow_list_lets_nothing_else_through_and_deny_wins() {
+        let access = access("[{path: /public/, methods: [GET]}]", "[{path: /public/secret}]");
+        assert!(permits(&access, "GET", "/public/x"));
+        assert!(!permits(&access, "POST", "/public/x"));
+        assert!(!permits(&access, "GET", "/other"));
+        assert!(!permits(&access, "GET", "/public/secret/x"));
+    }
+
+    #[test]
+    fn a_parameter_is_found_however_it_is_encoded() {
+        let access = access("[]", "[{query: method}]");
+        for target in
+            ["/x?method=GET", "/x?a=1&method", "/x?%6Dethod=GET", "/x?method[]=GET", "/x?%ff=1"]
+        {
+            assert!(!permits(&access, "POST", target), "{target}");
+        }
+        assert!(permits(&access, "POST", "/x?methods=1"));
+    }
+
+    #[test]
+    fn the_path_that_the_upstream_gets_is_judged_too() {
+        let access = access("[]", "[{path: /v2/admin/}]");
+        let request = http::Request::builder().uri("/api/admin/x").body(()).unwrap();
+        assert!(!access.permits(&request.into_parts().0, "/api", "/v2"));
+    }
+}
