@@ -474,12 +474,25 @@ fn is_trailer(name: &str) -> bool {
         )
 }
 
-/// Whether a challenge binds authentication to the connection (S40).
-pub(super) fn binds_connection(headers: &HeaderMap) -> bool {
-    headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
+/// Removes challenges for authentication that binds to the connection (S40), which clients would
+/// share. True if there were any: the connection must not be used again.
+pub(super) fn remove_connection_challenges(headers: &mut HeaderMap) -> bool {
+    if !headers.contains_key(WWW_AUTHENTICATE) {
+        return false;
+    }
+    let binds = |challenge: &HeaderValue| {
         let text = String::from_utf8_lossy(challenge.as_bytes()).to_ascii_lowercase();
         text.contains("ntlm") || text.contains("negotiate")
-    })
+    };
+    let all: Vec<HeaderValue> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if !all.iter().any(binds) {
+        return false;
+    }
+    headers.remove(WWW_AUTHENTICATE);
+    for other in all.into_iter().filter(|challenge| !binds(challenge)) {
+        headers.append(WWW_AUTHENTICATE, other);
+    }
+    true
 }
 
 #[cfg(test)]

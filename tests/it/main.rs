@@ -2,5 +2,7 @@
 
 mod framing;
 mod guard;
+mod pool;
+mod streaming;
 mod strip;
 mod support;
