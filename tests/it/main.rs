@@ -2,7 +2,9 @@
 
 mod framing;
 mod guard;
+mod limits;
 mod pool;
+mod rejection;
 mod streaming;
 mod strip;
 mod support;
