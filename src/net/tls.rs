@@ -17,6 +17,7 @@ use crate::vocab::{At, Text};
 /// The `tls` block of a URL's owner.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls")]
 pub struct Settings {
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<At<Text>>,

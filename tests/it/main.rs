@@ -1,6 +1,8 @@
 //! Behaviour over real sockets.
 
+mod cli;
 mod framing;
 mod guard;
+mod layers;
 mod strip;
 mod support;
