@@ -84,7 +84,7 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
         (
             "unreadable-secret",
             format!("tokens:\n  api: {{value: {{from: {{file: /nowhere/secret}}}}}}\n{ROUTES}"),
-            ":2:24: ",
+            ":2:23: ",
             "/nowhere/secret",
         ),
         (
