@@ -4,5 +4,6 @@ mod cli;
 mod framing;
 mod guard;
 mod layers;
+mod readme;
 mod strip;
 mod support;
