@@ -1,12 +1,14 @@
 //! A sidecar in this process, a client that writes bytes, and an upstream that is a script.
 
 mod client;
+mod process;
 mod sidecar;
 mod upstream;
 
 use std::time::Duration;
 
 pub use client::{Answer, Client};
+pub use process::{Load, Process, example, file};
 pub use sidecar::{Setup, Sidecar};
 pub use upstream::{Conversation, Upstream};
 
