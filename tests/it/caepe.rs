@@ -93,7 +93,7 @@ fn a_service_account_is_served_over_some_lifetimes() {
 
 #[test]
 fn a_one_time_refresh_token_is_never_sent_twice_even_if_the_answer_is_cut() {
-    let stage = stage(Keycloak { revoke_refresh: true, cut: 1, ..keycloak(3) });
+    let stage = stage(keycloak(3).revoking());
     let process = stage.user();
     let load = load(&process);
     // The lost answer is followed by a login; then refreshes go on.
@@ -109,8 +109,8 @@ fn a_one_time_refresh_token_is_never_sent_twice_even_if_the_answer_is_cut() {
 
 #[test]
 fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
-    let session_max = Some(Duration::from_secs(5));
-    let stage = stage(Keycloak { session_max, ..keycloak(2) });
+    let session_max = Duration::from_secs(5);
+    let stage = stage(keycloak(2).ending(session_max));
     let process = stage.user();
     let load = load(&process);
     eventually(|| stage.asked("password") >= 3, || process.log());

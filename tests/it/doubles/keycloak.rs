@@ -34,11 +34,11 @@ struct Access {
 pub struct Keycloak {
     pub lifetime: Duration,
     /// The longest life of a session, however often it is refreshed.
-    pub session_max: Option<Duration>,
+    session_max: Option<Duration>,
     /// The realm's "Revoke refresh token", with a reuse of zero.
-    pub revoke_refresh: bool,
+    revoke_refresh: bool,
     /// How many of the next refreshes are done and their answers cut off.
-    pub cut: usize,
+    cut: usize,
     sessions: BTreeMap<String, Session>,
     access: BTreeMap<String, Access>,
     /// Which session a refresh token belongs to, and how often it was sent.
@@ -61,6 +61,19 @@ impl Keycloak {
             log: Vec::new(),
             wrong: 0,
         }
+    }
+
+    /// With the realm's "Revoke refresh token", and the next answer to a refresh cut off.
+    pub fn revoking(mut self) -> Self {
+        self.revoke_refresh = true;
+        self.cut = 1;
+        self
+    }
+
+    /// With a longest life of sessions.
+    pub fn ending(mut self, session_max: Duration) -> Self {
+        self.session_max = Some(session_max);
+        self
     }
 
     /// How many token requests of a grant were sent.
