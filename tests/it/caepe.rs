@@ -123,11 +123,14 @@ fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
         let gap = pair[1].since(pair[0]);
         assert!((3.0..6.5).contains(&gap.as_secs_f64()), "{gap:?}: {log:?}");
     }
+    // A refused refresh is followed by the login at once; nothing else comes close.
     for pair in log.windows(2) {
         let gap = pair[1].2.since(pair[0].2);
-        assert!(gap >= Duration::from_millis(450), "{gap:?}: {log:?}");
+        let refused = pair[0].1 != 200;
+        assert!(refused || gap >= Duration::from_millis(450), "{gap:?}: {log:?}");
     }
-    assert!(log.iter().all(|(_, status, _)| *status == 200), "{log:?}");
+    let refused = log.iter().filter(|(_, status, _)| *status != 200).count();
+    assert!(refused <= logins.len(), "{log:?}");
 }
 
 #[test]

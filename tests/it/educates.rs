@@ -48,8 +48,7 @@ fn every_request_succeeds_over_some_lifetimes_and_none_carries_a_clients_credent
     eventually(|| portal.with(|p| p.granted("refresh_token")) >= 4, || process.log());
     load.more(5);
     load.all_ok();
-    let (logins, refreshes) =
-        portal.with(|p| (p.granted("password"), p.granted("refresh_token")));
+    let (logins, refreshes) = portal.with(|p| (p.granted("password"), p.granted("refresh_token")));
     assert_eq!(logins, 1);
     // A refresh ends the old access token at once: what is under way just then is sent again.
     assert!(process.replays() <= refreshes as f64, "{} replays", process.replays());
@@ -68,7 +67,7 @@ fn no_refresh_token_is_left_alive_even_if_a_login_has_replaced_it() {
     portal.with(Portal::revoke_access_tokens);
     let load = load(&process);
     eventually(|| portal.with(|p| p.granted("password")) == 2, || process.log());
-    load.more(5);
+    load.more(25);
     load.all_ok();
     process.stop();
     assert_eq!(portal.with(|p| p.live()), 0);
@@ -116,7 +115,8 @@ fn the_token_endpoints_cannot_be_reached_through_the_proxy() {
     let portal = portal(600);
     let process = start(&portal);
     process.ready();
-    for target in ["/oauth2/token/", "/oauth2/revoke-token/", "/oauth2", "/OAuth2/token/", "/admin/"]
+    for target in
+        ["/oauth2/token/", "/oauth2/revoke-token/", "/oauth2", "/OAuth2/token/", "/admin/"]
     {
         let answer = get(&process, target);
         assert_eq!((answer.status(), answer.refusal().as_str()), (403, "denied"), "{target}");

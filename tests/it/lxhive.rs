@@ -106,7 +106,8 @@ fn tunnels_and_token_endpoints_are_refused() {
     let process = start(&lrs, &example("lxhive"));
     process.ready();
     let form = format!("Authorization=Basic%20{FOREIGN}&content=%7B%7D");
-    for target in ["/statements?method=GET", "/statements?x=1&method=PUT", "/statements?me%74hod=GET"]
+    for target in
+        ["/statements?method=GET", "/statements?x=1&method=PUT", "/statements?me%74hod=GET"]
     {
         let mut client = process.client();
         client.request(&[

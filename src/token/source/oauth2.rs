@@ -265,25 +265,24 @@ impl Settings {
         let settings = self.revoke.as_ref()?;
         let url = settings.url.beside(&self.token_url);
         let target = super::target(&url, self.plaintext, &self.tls, problems)?;
-        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
-        let (field, hint) = if refreshes {
-            ("${self.refresh_token}", "refresh_token")
-        } else {
-            ("${self.access_token}", "access_token")
-        };
-        let call = Call {
+        let call = |hint: &str| Call {
             method: Method::POST,
-            target,
+            target: target.clone(),
             headers: Vec::new(),
             body: CallBody::Form(vec![
-                member("token", parsed(field)),
+                member("token", parsed(&format!("${{self.{hint}}}"))),
                 member("token_type_hint", literal(hint)),
             ]),
             client: client.clone(),
             alternate: None,
         };
+        let access = call("access_token");
+        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
+        let (call, without_refresh_token) =
+            if refreshes { (call("refresh_token"), Some(access)) } else { (access, None) };
         let on_replace = settings.after_replacement.map(Duration::from);
-        Some(Revoke { call, on_shutdown: settings.on_shutdown, on_replace })
+        let on_shutdown = settings.on_shutdown;
+        Some(Revoke { call, without_refresh_token, on_shutdown, on_replace })
     }
 }
 

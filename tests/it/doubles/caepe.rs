@@ -7,17 +7,17 @@ use serde_json::json;
 use super::keycloak::Keycloak;
 use super::{Ask, Double, Reply, System};
 
-pub const ORGANIZATION: &str = "acme";
+pub(crate) const ORGANIZATION: &str = "acme";
 
-pub struct Caepe {
+pub(crate) struct Caepe {
     issuer: Arc<Double<Keycloak>>,
-    pub rejected: usize,
+    pub(crate) rejected: usize,
     /// Whether the issuer's tokens are taken for too new, as by a clock that is behind.
-    pub behind: bool,
+    pub(crate) behind: bool,
 }
 
 impl Caepe {
-    pub fn new(issuer: &Arc<Double<Keycloak>>) -> Self {
+    pub(crate) fn new(issuer: &Arc<Double<Keycloak>>) -> Self {
         Self { issuer: Arc::clone(issuer), rejected: 0, behind: false }
     }
 }

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Ask, Reply, System, unique};
 
-pub const CLIENT: (&str, &str) = ("robot+client", "s3cret%+/:x");
-pub const USER: (&str, &str) = ("robot@educates", "pass word&more");
+pub(crate) const CLIENT: (&str, &str) = ("robot+client", "s3cret%+/:x");
+pub(crate) const USER: (&str, &str) = ("robot@educates", "pass word&more");
 
 /// What has become of a refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +24,20 @@ enum Refresh {
     Broken,
 }
 
-pub struct Portal {
-    pub lifetime: Duration,
+pub(crate) struct Portal {
+    pub(crate) lifetime: Duration,
     /// Not started yet.
-    pub starting: bool,
+    pub(crate) starting: bool,
     access: BTreeMap<String, Moment>,
     refresh: BTreeMap<String, Refresh>,
     /// `password` or `refresh_token`, and the status, of each token request in order.
-    pub grants: Vec<(String, u16)>,
+    pub(crate) grants: Vec<(String, u16)>,
     /// Rejections at the API.
-    pub rejected: usize,
+    pub(crate) rejected: usize,
 }
 
 impl Portal {
-    pub fn new(lifetime: Duration) -> Self {
+    pub(crate) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
             starting: false,
@@ -49,17 +49,17 @@ impl Portal {
     }
 
     /// How many token requests of a grant have succeeded.
-    pub fn granted(&self, grant: &str) -> usize {
+    pub(crate) fn granted(&self, grant: &str) -> usize {
         self.grants.iter().filter(|(kind, status)| kind == grant && *status == 200).count()
     }
 
     /// Refresh tokens that could still be used.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.refresh.values().filter(|state| matches!(state, Refresh::Live { .. })).count()
     }
 
     /// An administrator revokes all access tokens. Their refresh tokens answer 500 from now on.
-    pub fn revoke_access_tokens(&mut self) {
+    pub(crate) fn revoke_access_tokens(&mut self) {
         self.access.clear();
         for state in self.refresh.values_mut().filter(|state| **state != Refresh::Dead) {
             *state = Refresh::Broken;
@@ -67,7 +67,7 @@ impl Portal {
     }
 
     /// Access tokens end; refresh tokens go on.
-    pub fn forget_access_tokens(&mut self) {
+    pub(crate) fn forget_access_tokens(&mut self) {
         self.access.clear();
     }
 

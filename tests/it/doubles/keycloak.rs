@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::{Ask, Reply, System, jwt, unique, unix};
 
-pub const USER: (&str, &str) = ("ada", "correct horse");
+pub(crate) const USER: (&str, &str) = ("ada", "correct horse");
 /// A confidential client with a service account.
-pub const SERVICE: (&str, &str) = ("service", "top+secret%20");
+pub(crate) const SERVICE: (&str, &str) = ("service", "top+secret%20");
 /// Clients without a secret that may log users in.
 const PUBLIC: [&str; 2] = ["cape-client", "android"];
-pub const REALM: &str = "/realms/acme/protocol/openid-connect";
+pub(crate) const REALM: &str = "/realms/acme/protocol/openid-connect";
 /// So many wrong passwords lock an account; what it is told stays the same.
 const LOCKED_AFTER: usize = 30;
 
@@ -31,8 +31,8 @@ struct Access {
     until: Moment,
 }
 
-pub struct Keycloak {
-    pub lifetime: Duration,
+pub(crate) struct Keycloak {
+    pub(crate) lifetime: Duration,
     /// The longest life of a session, however often it is refreshed.
     session_max: Option<Duration>,
     /// The realm's "Revoke refresh token", with a reuse of zero.
@@ -44,12 +44,12 @@ pub struct Keycloak {
     /// Which session a refresh token belongs to, and how often it was sent.
     refresh: BTreeMap<String, (String, usize)>,
     /// `grant_type`, status and time of each token request.
-    pub log: Vec<(String, u16, Moment)>,
+    pub(crate) log: Vec<(String, u16, Moment)>,
     wrong: usize,
 }
 
 impl Keycloak {
-    pub fn new(lifetime: Duration) -> Self {
+    pub(crate) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
             session_max: None,
@@ -64,35 +64,35 @@ impl Keycloak {
     }
 
     /// With the realm's "Revoke refresh token", and the next answer to a refresh cut off.
-    pub fn revoking(mut self) -> Self {
+    pub(crate) fn revoking(mut self) -> Self {
         self.revoke_refresh = true;
         self.cut = 1;
         self
     }
 
     /// With a longest life of sessions.
-    pub fn ending(mut self, session_max: Duration) -> Self {
+    pub(crate) fn ending(mut self, session_max: Duration) -> Self {
         self.session_max = Some(session_max);
         self
     }
 
     /// How many token requests of a grant were sent.
-    pub fn asked(&self, grant: &str) -> usize {
+    pub(crate) fn asked(&self, grant: &str) -> usize {
         self.log.iter().filter(|(kind, ..)| kind == grant).count()
     }
 
     /// How often the refresh token that was sent most often was sent.
-    pub fn most_uses_of_a_refresh_token(&self) -> usize {
+    pub(crate) fn most_uses_of_a_refresh_token(&self) -> usize {
         self.refresh.values().map(|(_, uses)| *uses).max().unwrap_or(0)
     }
 
     /// Sessions that nobody has ended.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
     /// Whether an access token is good.
-    pub fn knows(&self, token: &str) -> bool {
+    pub(crate) fn knows(&self, token: &str) -> bool {
         self.access.get(token).is_some_and(|access| {
             let living = access.session.as_ref().is_none_or(|id| self.sessions.contains_key(id));
             living && Moment::now() < access.until
@@ -100,12 +100,12 @@ impl Keycloak {
     }
 
     /// An administrator ends all sessions.
-    pub fn end_sessions(&mut self) {
+    pub(crate) fn end_sessions(&mut self) {
         self.sessions.clear();
     }
 
     /// The session behind an offline refresh token, if it is good.
-    pub fn is_offline(&self, refresh: &str) -> bool {
+    pub(crate) fn is_offline(&self, refresh: &str) -> bool {
         let session = self.refresh.get(refresh).and_then(|(id, _)| self.sessions.get(id));
         session.is_some_and(|session| session.offline && !session.detached)
     }

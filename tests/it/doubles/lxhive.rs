@@ -9,12 +9,11 @@ use serde_json::{Value, json};
 
 use super::{Ask, Reply, System, unique, unix};
 
-pub const SUPER: (&str, &str) = ("superkey", "super+secret%41");
-const OWN: [&str; 6] =
-    ["super", "all", "statements/read", "statements/write", "state", "profile"];
+pub(crate) const SUPER: (&str, &str) = ("superkey", "super+secret%41");
+const OWN: [&str; 6] = ["super", "all", "statements/read", "statements/write", "state", "profile"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// Wants the xAPI version on every request.
     V09,
     /// Wants scopes by name; reports every token with an expiry as expired.
@@ -27,24 +26,24 @@ struct Token {
     until: Moment,
 }
 
-pub struct Lrs {
+pub(crate) struct Lrs {
     version: Version,
     /// How many times faster than told the tokens age: who asks for fifteen minutes gets
     /// seconds, and the answer says so.
     haste: u64,
     tokens: BTreeMap<String, Token>,
-    pub made: usize,
+    pub(crate) made: usize,
     /// Keys that were withdrawn, in order.
-    pub deleted: Vec<String>,
+    pub(crate) deleted: Vec<String>,
     /// Keys of the requests for statements.
-    pub used: Vec<String>,
+    pub(crate) used: Vec<String>,
     /// Whether the super token was shown to anything but `/auth/tokens`.
-    pub super_seen: bool,
-    pub rejected: usize,
+    pub(crate) super_seen: bool,
+    pub(crate) rejected: usize,
 }
 
 impl Lrs {
-    pub fn new(version: Version, haste: u64) -> Self {
+    pub(crate) fn new(version: Version, haste: u64) -> Self {
         Self {
             version,
             haste,
@@ -57,12 +56,12 @@ impl Lrs {
         }
     }
 
-    pub fn forget_tokens(&mut self) {
+    pub(crate) fn forget_tokens(&mut self) {
         self.tokens.clear();
     }
 
     /// Tokens that were not withdrawn.
-    pub fn living(&self) -> usize {
+    pub(crate) fn living(&self) -> usize {
         self.tokens.len()
     }
 
@@ -112,7 +111,9 @@ impl Lrs {
         };
         let within = |list: &[String], of: &[&str]| list.iter().all(|s| of.contains(&s.as_str()));
         let permitted: Vec<&str> = permissions.iter().map(String::as_str).collect();
-        if permitted.contains(&"super") || !within(&permissions, &OWN) || !within(&scopes, &permitted)
+        if permitted.contains(&"super")
+            || !within(&permissions, &OWN)
+            || !within(&scopes, &permitted)
         {
             return error(400, "Invalid permissions or scopes");
         }

@@ -2,11 +2,11 @@
 //! rejects, in the same words. Each is a state behind a lock and a function from a request to an
 //! answer; tests pull its levers and read what it has seen.
 
-pub mod caepe;
-pub mod educates;
-pub mod keycloak;
-pub mod lxhive;
-pub mod sunbird;
+pub(crate) mod caepe;
+pub(crate) mod educates;
+pub(crate) mod keycloak;
+pub(crate) mod lxhive;
+pub(crate) mod sunbird;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,21 +19,21 @@ use serde_json::Value;
 use crate::support::{Head, Upstream};
 
 /// What a test's clients send by every road that a credential may take. It must never arrive.
-pub const FOREIGN: &str = "foreign-credential";
+pub(crate) const FOREIGN: &str = "foreign-credential";
 
 /// A system that answers.
-pub trait System: Send + 'static {
+pub(crate) trait System: Send + 'static {
     fn answer(&mut self, ask: &Ask) -> Reply;
 }
 
 /// A system at an address.
-pub struct Double<S> {
+pub(crate) struct Double<S> {
     upstream: Upstream,
     system: Arc<Mutex<S>>,
 }
 
 impl<S: System> Double<S> {
-    pub fn start(system: S) -> Self {
+    pub(crate) fn start(system: S) -> Self {
         let system = Arc::new(Mutex::new(system));
         let answering = Arc::clone(&system);
         let upstream = Upstream::run(move |conversation| {
@@ -50,17 +50,17 @@ impl<S: System> Double<S> {
         Self { upstream, system }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.upstream.url()
     }
 
     /// The system itself, to look at it or to pull a lever.
-    pub fn with<T>(&self, act: impl FnOnce(&mut S) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut S) -> T) -> T {
         act(&mut locked(&self.system))
     }
 
     /// No byte of what the clients sent as their own credential has come here.
-    pub fn assert_saw_no_foreign_credential(&self) {
+    pub(crate) fn assert_saw_no_foreign_credential(&self) {
         for request in self.upstream.requests() {
             let all = [request.raw, request.body].concat();
             let text = String::from_utf8_lossy(&all).into_owned();
@@ -75,12 +75,12 @@ fn locked<S>(system: &Mutex<S>) -> MutexGuard<'_, S> {
 
 /// A request, taken apart.
 #[derive(Debug, Clone)]
-pub struct Ask {
-    pub method: String,
-    pub path: String,
-    pub query: BTreeMap<String, String>,
-    pub head: Head,
-    pub body: Vec<u8>,
+pub(crate) struct Ask {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Ask {
@@ -93,41 +93,41 @@ impl Ask {
     }
 
     /// The media type, without parameters.
-    pub fn media_type(&self) -> String {
+    pub(crate) fn media_type(&self) -> String {
         let field = self.head.one("content-type");
         field.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    pub fn is_form(&self) -> bool {
+    pub(crate) fn is_form(&self) -> bool {
         self.media_type() == "application/x-www-form-urlencoded"
     }
 
     /// The form's members; none if the body is no form.
-    pub fn form(&self) -> BTreeMap<String, String> {
+    pub(crate) fn form(&self) -> BTreeMap<String, String> {
         if self.is_form() { pairs(&String::from_utf8_lossy(&self.body)) } else { BTreeMap::new() }
     }
 
     /// The JSON body; null if it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// What stands behind a scheme in `Authorization`; the scheme's case is ignored.
-    pub fn authorization(&self, scheme: &str) -> Option<String> {
+    pub(crate) fn authorization(&self, scheme: &str) -> Option<String> {
         let field = self.head.one("authorization");
         let (found, rest) = field.split_once(' ')?;
         found.eq_ignore_ascii_case(scheme).then(|| rest.to_owned())
     }
 
     /// Id and secret by HTTP Basic, as they are.
-    pub fn basic(&self) -> Option<(String, String)> {
+    pub(crate) fn basic(&self) -> Option<(String, String)> {
         let decoded = STANDARD.decode(self.authorization("basic")?).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
     }
 
     /// Id and secret by HTTP Basic, form-decoded as RFC 6749 section 2.3.1 says.
-    pub fn basic_form(&self) -> Option<(String, String)> {
+    pub(crate) fn basic_form(&self) -> Option<(String, String)> {
         self.basic().map(|(id, secret)| (decoded(&id), decoded(&secret)))
     }
 }
@@ -150,7 +150,7 @@ fn decoded(text: &str) -> String {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
@@ -158,35 +158,35 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn empty(status: u16) -> Self {
+    pub(crate) fn empty(status: u16) -> Self {
         Self { status, fields: Vec::new(), body: Vec::new(), cut: false }
     }
 
-    pub fn text(status: u16, media_type: &str, body: &str) -> Self {
+    pub(crate) fn text(status: u16, media_type: &str, body: &str) -> Self {
         let reply = Self { body: body.as_bytes().to_vec(), ..Self::empty(status) };
         reply.with("content-type", media_type)
     }
 
-    pub fn html(status: u16, body: &str) -> Self {
+    pub(crate) fn html(status: u16, body: &str) -> Self {
         Self::text(status, "text/html; charset=utf-8", body)
     }
 
-    pub fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self::text(status, "application/json", &body.to_string())
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Breaks off in the middle of the body.
-    pub fn cut(mut self) -> Self {
+    pub(crate) fn cut(mut self) -> Self {
         self.cut = true;
         self
     }
 
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
@@ -205,23 +205,23 @@ impl Reply {
 }
 
 /// A text that occurs once only.
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}{:032x}", fastrand::u128(..))
 }
 
 /// The seconds of Unix time.
-pub fn unix() -> u64 {
+pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 /// A JWT whose signature nobody checks: the double knows what it has issued.
-pub fn jwt(header: &Value, claims: &Value) -> String {
+pub(crate) fn jwt(header: &Value, claims: &Value) -> String {
     let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
     format!("{}.{}.{}", part(header), part(claims), unique("s"))
 }
 
 /// The header and claims of a JWT.
-pub fn opened(token: &str) -> Option<(Value, Value)> {
+pub(crate) fn opened(token: &str) -> Option<(Value, Value)> {
     let mut parts = token.split('.');
     let mut part = || -> Option<Value> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?).ok()

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::keycloak::Keycloak;
 use super::{Ask, Double, Reply, System, jwt, opened, unix};
 
-pub const APP: (&str, &str) = ("mobile-app-key", "mobile app secret");
+pub(crate) const APP: (&str, &str) = ("mobile-app-key", "mobile app secret");
 const REGISTER: [&str; 2] = [
     "/api/api-manager/v2/consumer/mobile_device/credential/register",
     "/api/api-manager/v1/consumer/mobile_device/credential/register",
@@ -20,33 +20,33 @@ const REGISTER: [&str; 2] = [
 
 /// In which words a bad credential is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Words {
+pub(crate) enum Words {
     /// Kong does not find the credential (403); a service judges the user (401, envelope).
     NotFound,
     /// Kong cannot decode the token (401); OPA judges the user (403, text).
     Undecodable,
 }
 
-pub struct Sunbird {
+pub(crate) struct Sunbird {
     login: Arc<Double<Keycloak>>,
     words: Words,
     /// The lifetime of a user's token.
-    pub lifetime: Duration,
+    pub(crate) lifetime: Duration,
     /// What `expires_in` says beside a token whose `exp` is right.
-    pub says_zero: bool,
+    pub(crate) says_zero: bool,
     /// With which status v2 of the registration sends callers to v1, if it does.
-    pub moved: Option<u16>,
+    pub(crate) moved: Option<u16>,
     devices: BTreeMap<String, String>,
     users: BTreeMap<String, Moment>,
-    pub registered: usize,
-    pub refreshed: usize,
+    pub(crate) registered: usize,
+    pub(crate) refreshed: usize,
     /// Fields of the requests to the services.
-    pub seen: Vec<(String, String, String)>,
-    pub rejected: usize,
+    pub(crate) seen: Vec<(String, String, String)>,
+    pub(crate) rejected: usize,
 }
 
 impl Sunbird {
-    pub fn new(login: &Arc<Double<Keycloak>>, words: Words, lifetime: Duration) -> Self {
+    pub(crate) fn new(login: &Arc<Double<Keycloak>>, words: Words, lifetime: Duration) -> Self {
         Self {
             login: Arc::clone(login),
             words,
@@ -62,11 +62,11 @@ impl Sunbird {
         }
     }
 
-    pub fn withdraw_devices(&mut self) {
+    pub(crate) fn withdraw_devices(&mut self) {
         self.devices.clear();
     }
 
-    pub fn withdraw_users(&mut self) {
+    pub(crate) fn withdraw_users(&mut self) {
         self.users.clear();
     }
 

@@ -8,7 +8,7 @@ mod upstream;
 use std::time::Duration;
 
 pub use client::{Answer, Client};
-pub use process::{Load, Process, example, file};
+pub(crate) use process::{Load, Process, example, file};
 pub use sidecar::{Setup, Sidecar};
 pub use upstream::{Conversation, Upstream};
 

@@ -10,20 +10,20 @@ use std::time::Duration;
 use super::{Answer, Client, eventually};
 
 /// The program itself in a process of its own, as a user starts it.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub proxy: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 /// The file that users copy.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples").join(format!("{name}.yaml"))
 }
 
 /// A file of this test run alone.
-pub fn file(name: &str, content: &str) -> PathBuf {
+pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     static FILES: AtomicUsize = AtomicUsize::new(0);
     let number = FILES.fetch_add(1, Ordering::Relaxed);
     let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -34,7 +34,7 @@ pub fn file(name: &str, content: &str) -> PathBuf {
 
 impl Process {
     /// Starts it with this configuration and no other environment than this.
-    pub fn start(config: &Path, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bearerd"))
             .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
             .arg(config)
@@ -67,34 +67,34 @@ impl Process {
     }
 
     /// All that it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.proxy)
     }
 
     /// The sum of the series whose text before the value begins so.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = Client::connect(self.admin).get("/metrics").text();
         let lines = text.lines().filter(|line| line.starts_with(series));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Requests that were sent again with a renewed credential.
-    pub fn replays(&self) -> f64 {
+    pub(crate) fn replays(&self) -> f64 {
         self.metric("bearerd_replays_total")
     }
 
     /// Waits until all tokens are there.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         let is_ready = || Client::connect(self.admin).get("/readyz").status() == 200;
         eventually(is_ready, || self.log());
     }
 
     /// Asks it to end, waits until it has, and returns what it logged.
-    pub fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(id.expect("an id"), rustix::process::Signal::TERM)
             .expect("a signal");
@@ -119,7 +119,7 @@ fn nowhere() -> SocketAddr {
 }
 
 /// One client that asks again and again, with the same request.
-pub struct Load {
+pub(crate) struct Load {
     end: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     thread: Option<JoinHandle<Vec<Answer>>>,
@@ -127,7 +127,7 @@ pub struct Load {
 
 impl Load {
     /// Sends `request`, a head's lines, every ten milliseconds.
-    pub fn start(process: &Process, request: &[&str]) -> Self {
+    pub(crate) fn start(process: &Process, request: &[&str]) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
         let (ended, count) = (Arc::clone(&end), Arc::clone(&done));
@@ -147,14 +147,14 @@ impl Load {
     }
 
     /// Waits until so many more requests were answered.
-    pub fn more(&self, count: usize) {
+    pub(crate) fn more(&self, count: usize) {
         let wanted = self.done.load(Ordering::Relaxed) + count;
         let there = || self.done.load(Ordering::Relaxed);
         eventually(|| there() >= wanted, || format!("{} answers of {wanted}", there()));
     }
 
     /// Ends, and checks that every answer was 200; their number.
-    pub fn all_ok(mut self) -> usize {
+    pub(crate) fn all_ok(mut self) -> usize {
         self.end.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("a thread");
         let answers = thread.join().expect("the client did not fail");
