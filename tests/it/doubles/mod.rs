@@ -6,6 +6,7 @@ pub(crate) mod caepe;
 pub(crate) mod educates;
 pub(crate) mod keycloak;
 pub(crate) mod lxhive;
+pub(crate) mod scripted;
 pub(crate) mod sunbird;
 
 use std::collections::BTreeMap;
