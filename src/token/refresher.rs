@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::exchange::{Fetched, Means, Try};
+use super::exchange::{Fetched, Means, Revoke, Try};
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
@@ -183,9 +183,16 @@ impl Refresher {
             tasks: &self.stop,
         };
         let grant = previous.as_ref().map(|current| current.grant.as_ref());
+        let mut fetch = std::pin::pin!(self.source.fetch(means, grant, attempt));
         let outcome = tokio::select! {
-            outcome = self.source.fetch(means, grant, attempt) => outcome,
-            () = self.stop.closing() => Err(Failure::new(Reason::Broken, "stopped").ambiguous()),
+            outcome = &mut fetch => outcome,
+            () = self.stop.closing() => {
+                // The answer under way may bring what is to be withdrawn.
+                let patience = self.revoke().map_or(Duration::ZERO, |_| REVOKE_DEADLINE);
+                tokio::time::timeout(patience, fetch).await.unwrap_or_else(|_| {
+                    Err(Failure::new(Reason::Broken, "stopped").ambiguous())
+                })
+            }
         };
         let metrics = self.handle.metrics();
         metrics.seconds.observe(Moment::now().since(now).as_secs_f64());
@@ -326,10 +333,13 @@ impl Refresher {
         self.source.secrets().iter().map(|secret| secret.source().fingerprint()).collect()
     }
 
+    fn revoke(&self) -> Option<&Revoke> {
+        self.source.exchange().and_then(|exchange| exchange.revoke.as_ref())
+    }
+
     /// Plans the withdrawal of a grant that one got by `means` has replaced.
     fn retire(&mut self, old: &Current, means: Means, now: Moment) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        let Some(revoke) = revoke else { return };
+        let Some(revoke) = self.revoke() else { return };
         if let Some(after) = revoke.on_replace {
             self.retired.push((now + after, Arc::clone(&old.grant)));
         } else if means == Means::Acquire && old.grant.refresh_token.is_some() {
@@ -348,8 +358,7 @@ impl Refresher {
 
     /// At the end: what is in use, and what was replaced, the newest first.
     async fn withdraw_all(&mut self) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        let Some(revoke) = revoke else { return };
+        let Some(revoke) = self.revoke() else { return };
         let on_shutdown = revoke.on_shutdown;
         if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
             self.withdraw(&current.grant).await;

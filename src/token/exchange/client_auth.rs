@@ -97,6 +97,22 @@ pub(super) struct Proof {
     pub body: Vec<(&'static str, Secret)>,
 }
 
+impl Style {
+    /// With `audience` where none is set: requests to other endpoints than the token endpoint
+    /// carry the same `aud`.
+    #[must_use]
+    pub fn or_audience(mut self, audience: &str) -> Self {
+        match &mut self {
+            Self::PrivateKeyJwt(PrivateKeyJwt { audience: own, .. })
+            | Self::ClientSecretJwt(ClientSecretJwt { audience: own, .. }) => {
+                own.get_or_insert_with(|| Text::from(audience));
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
 impl ClientAuth {
     /// No client at all.
     #[must_use]

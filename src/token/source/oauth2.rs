@@ -172,7 +172,11 @@ impl Settings {
                 fallback_after: self.refresh.fallback_after.max(1),
                 seed: self.refresh_token.clone().filter(|_| self.grant == GrantType::RefreshToken),
             },
-            revoke: self.revoke(&client(style), refreshes, problems),
+            revoke: self.revoke(
+                &client(style.or_audience(&self.token_url.with_all("x"))),
+                refreshes,
+                problems,
+            ),
             reading: reading(self.renew.assume.0),
         })
     }

@@ -26,6 +26,8 @@ enum Refresh {
 
 pub(crate) struct Portal {
     pub(crate) lifetime: Duration,
+    /// How long token answers take.
+    pub(crate) slow: Duration,
     /// Not started yet.
     pub(crate) starting: bool,
     access: BTreeMap<String, Moment>,
@@ -40,6 +42,7 @@ impl Portal {
     pub(crate) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
+            slow: Duration::ZERO,
             starting: false,
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
@@ -118,7 +121,7 @@ impl Portal {
             _ => error(400, "unsupported_grant_type", None),
         };
         self.grants.push((member("grant_type").to_owned(), reply.status()));
-        reply
+        reply.after(self.slow)
     }
 
     /// The old refresh token and the old access token end at once.

@@ -42,6 +42,7 @@ impl<S: System> Double<S> {
                 let request = conversation.request()?;
                 let ask = Ask::new(&request.head, request.body);
                 let reply = locked(&answering).answer(&ask);
+                std::thread::sleep(reply.delay);
                 conversation.send(reply.bytes())?;
                 if reply.cut {
                     return Ok(());
@@ -156,11 +157,12 @@ pub(crate) struct Reply {
     fields: Vec<(String, String)>,
     body: Vec<u8>,
     cut: bool,
+    delay: Duration,
 }
 
 impl Reply {
     pub(crate) fn empty(status: u16) -> Self {
-        Self { status, fields: Vec::new(), body: Vec::new(), cut: false }
+        Self { status, fields: Vec::new(), body: Vec::new(), cut: false, delay: Duration::ZERO }
     }
 
     pub(crate) fn text(status: u16, media_type: &str, body: &str) -> Self {
@@ -178,6 +180,12 @@ impl Reply {
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Comes so much later, while the system goes on.
+    pub(crate) fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
         self
     }
 
