@@ -200,9 +200,7 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
         // hyper writes no length for an empty body, but `Content-Length: 0` means something on
         // a POST.
         Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        Some(0) => {}
-        // hyper writes the length. The body was chunked the first time, if this is the second.
-        Some(_) => drop(headers.remove(TRANSFER_ENCODING)),
+        Some(_) => {}
         // hyper would drop the chunked body of a GET unless told.
         None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
     }
@@ -226,7 +224,7 @@ pub(super) fn to_client(
         headers.remove(CONNECTION);
     }
     let is_doomed =
-        |name: &HeaderName| is_hop_by_hop(name.as_str()) || (rejected && name == WWW_AUTHENTICATE);
+        |name: &HeaderName| is_hop_by_hop(name) || (rejected && name == WWW_AUTHENTICATE);
     // Mostly there is none, or one.
     while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
     {
@@ -264,7 +262,7 @@ fn holds(value: &HeaderValue, secret: &str) -> bool {
 pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
     let doomed: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name.as_str()))
+        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name))
         .cloned()
         .collect();
     for name in doomed {
@@ -275,7 +273,7 @@ pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
 /// Removes from an answer's trailers what must not come late.
 pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
     let doomed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !is_trailer(name.as_str())).cloned().collect();
+        trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }
@@ -283,12 +281,12 @@ pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
 
 /// Whether a field may stand in trailers: nothing about framing, routing, authentication,
 /// request modifiers, response control or the content's format.
-fn is_trailer(name: &str) -> bool {
+fn is_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
         && !is_forwarding(name)
-        && !name.starts_with("if-")
+        && !name.as_str().starts_with("if-")
         && !matches!(
-            name,
+            name.as_str(),
             "age"
                 | "alt-svc"
                 | "authorization"
