@@ -23,7 +23,7 @@ use crate::vocab::Moment;
 /// Most bytes of an answer that are read to tell whether it rejects the credential.
 const MOST_JUDGED: usize = 64 * 1024;
 
-/// A request that is ready to go but for the injected fields.
+/// A request that is ready to go but for the fields that we add.
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
     pub(super) route: &'t Arc<Route>,
@@ -183,6 +183,7 @@ impl Trip<'_> {
                 headers
             }
         };
+        headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
         headers::frame(&mut headers, &upload, self.had_length);
         headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);

@@ -92,7 +92,7 @@ impl Proxy {
             let route = Arc::clone(state.routes.find(head)?);
             (record.enter(route), state.token_wait)
         };
-        headers::to_upstream(head, found, &route.rules, &route.metrics.stripped, peer)?;
+        headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         head.uri = route.target(&head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let had_length = found.has(Survey::CONTENT_LENGTH);
