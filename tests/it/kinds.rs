@@ -311,7 +311,11 @@ routes: [{{upstream: '{}', inject: {{Authorization: 'Key ${{key}}'}}}}]",
         assert_eq!(authorization(&api, &process), "Key second-value");
     }
     std::fs::remove_file(&path).unwrap();
+    let before = process.metric("bearerd_token_refresh_total");
+    eventually(|| process.metric("bearerd_token_refresh_total") > before, || process.log());
     assert_eq!(authorization(&api, &process), "Key second-value");
+    let told = process.log().matches("keep the secret").count();
+    assert!(told <= 1, "it is told once, not at every look: {}", process.log());
     replace(&path, "third-value");
     eventually(|| authorization(&api, &process) == "Key third-value", || process.log());
 }

@@ -270,7 +270,9 @@ fn token_type_fits(json: &Value) -> Result<(), Failure> {
 /// `b64token`).
 fn carried(json: &Value, pointer: &Pointer) -> Result<String, Failure> {
     let place = pointer.as_str();
-    let text = text_at(json, pointer).filter(|text| !text.is_empty()).ok_or_else(|| {
+    // `false` is how some servers say that there is none.
+    let found = pointer.find(json).filter(|found| !found.is_boolean());
+    let text = found.and_then(text_of).filter(|text| !text.is_empty()).ok_or_else(|| {
         Failure::new(Reason::BadResponse, format!("the answer has no text at {place}"))
     })?;
     if text.len() > MOST_BYTES {
@@ -291,7 +293,11 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn text_at(json: &Value, pointer: &Pointer) -> Option<String> {
-    match pointer.find(json)? {
+    pointer.find(json).and_then(text_of)
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
@@ -423,6 +429,8 @@ mod tests {
             (200, r#"{"access_token":"a\r\nX: y"}"#, Reason::Malformed),
             (200, r#"{"access_token":"a b"}"#, Reason::Malformed),
             (200, r#"{"access_token":null}"#, Reason::BadResponse),
+            (200, r#"{"access_token":false}"#, Reason::BadResponse),
+            (200, r#"{"access_token":{"a":1}}"#, Reason::BadResponse),
             (200, r#"{"access_token":"a","token_type":"mac"}"#, Reason::BadResponse),
             (200, r#"{"error":"invalid_grant"}"#, Reason::InvalidGrant),
             (302, "", Reason::Redirect),
