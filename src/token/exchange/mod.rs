@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod call;
 pub mod client_auth;
+mod clock;
 mod json;
 pub mod lifetime;
 pub mod value;
