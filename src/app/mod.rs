@@ -4,6 +4,7 @@
 //! load on the data path can starve renewal or probes. The workers carry requests, each on a
 //! thread and runtime of its own.
 
+mod notify;
 mod obtain;
 mod reload;
 mod signals;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
+use self::notify::Manager;
 pub use self::obtain::{ObtainError, obtain};
 use self::reload::Running;
 use self::signals::Signals;
@@ -116,6 +118,7 @@ pub fn run_then(
     drop(died);
     let admin =
         Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&running.view), requests.clone()));
+    let manager = Manager::from_env();
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;
         running.tokens().start();
@@ -125,11 +128,14 @@ pub fn run_then(
         }
         tracing::info!("listening proxy={} admin={}", bound.proxy, bound.admin);
         listening(bound);
-        drop(tokens.spawn(running.follow(path, overrides, signals.reloads())));
+        manager.ready(bound);
+        let (hangups, told) = (signals.reloads(), manager.clone());
+        drop(tokens.spawn(running.follow(path, overrides, hangups, told)));
         tokio::select! {
             () = signals.stop() => {}
             _ = deaths.recv() => return Err(StartError::Worker),
         }
+        manager.stopping();
         tokio::select! {
             () = stop(&requests, &tokens, drain_delay, drain) => {}
             () = signals.stop() => tracing::warn!("told to stop a second time, leaving at once"),
