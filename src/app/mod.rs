@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -27,7 +26,7 @@ use crate::admin::{Admin, RouteInfo, View};
 use crate::config::{Config, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
 use crate::proxy::{Proxy, State};
-use crate::server::{self, Counters, Listener, Worker};
+use crate::server::{self, Counters, Hosts, Listener, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::token::Tokens;
@@ -229,9 +228,19 @@ fn describe_routes(config: &Config) -> Vec<RouteInfo> {
 }
 
 /// The view of the admin listener.
-fn view(config: &Config, tokens: &Arc<Tokens>) -> Arc<ArcSwap<View>> {
-    let view = View { tokens: Arc::clone(tokens), routes: describe_routes(config) };
-    Arc::new(ArcSwap::from_pointee(view))
+fn view(config: &Config, tokens: &Arc<Tokens>) -> View {
+    let (tokens, routes) = (Arc::clone(tokens), describe_routes(config));
+    View { tokens, routes, hosts: admin_hosts(config) }
+}
+
+/// By which hosts the admin listener may be asked.
+fn admin_hosts(config: &Config) -> Hosts {
+    let mut hosts = Hosts::new();
+    hosts.add(config.hosts.iter().map(crate::vocab::Text::as_str));
+    if config.admin.value.0.ip().is_unspecified() {
+        hosts.add_all_addresses();
+    }
+    hosts
 }
 
 /// What the workers read.

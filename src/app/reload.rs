@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::Signal;
 
 use super::notify::Manager;
-use super::{StartError, describe_routes, state, view};
+use super::{StartError, state, view};
 use crate::admin::View;
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::proxy::State;
@@ -46,7 +46,7 @@ impl Running {
         let tokens = Arc::new(Tokens::new(plans, &Tokens::default(), metrics, tasks));
         let state = state(&config, &tokens, metrics, requests)?;
         Ok(Self {
-            view: view(&config, &tokens),
+            view: Arc::new(ArcSwap::from_pointee(view(&config, &tokens))),
             state: Arc::new(ArcSwap::from_pointee(state)),
             config,
             metrics: Arc::clone(metrics),
@@ -121,8 +121,7 @@ impl Running {
         let state = state(&config, &tokens, &self.metrics, &self.requests)?;
         tokens.start();
         self.state.store(Arc::new(state));
-        let routes = describe_routes(&config);
-        self.view.store(Arc::new(View { tokens: Arc::clone(&tokens), routes }));
+        self.view.store(Arc::new(view(&config, &tokens)));
         old.stop_all_but(&tokens, &self.metrics);
         self.config = config;
         Ok(())

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -270,6 +271,11 @@ impl Metrics {
         let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut out);
         debug_assert!(encoded.is_ok(), "the catalogue renders");
         String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// All families, for whoever sums them up.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// A counter of refusals for one reason of a closed set.
