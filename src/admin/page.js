@@ -175,7 +175,7 @@ function routeRow() {
   const injects = make("div", "quiet small wrap");
   const figures = {
     rate: figure("requests/s"), total: figure("requests"), errors: figure("5xx"),
-    flight: figure("in flight"), rejected: figure("credential rejected"),
+    flight: figure("in flight"), rejected: figure("rejected"),
     stripped: figure("stripped"),
   };
   const spark = sparkline();
@@ -254,7 +254,7 @@ function show(status) {
   showRoutes(status.routes, now);
   const refusals = Object.entries(status.refusals).map(([name, number]) => ({ name, number }));
   refusals.sort((a, b) => b.number - a.number);
-  showRefusals(refusals.length ? refusals : []);
+  showRefusals(refusals);
   byId("refusals-title").hidden = !refusals.length;
   byId("tokens-title").hidden = !status.tokens.length;
 }
