@@ -23,6 +23,7 @@ use crate::vocab::{At, FieldName, Mistake, Period, Place, Pointer, Problems, Tex
 /// The settings of one token that is fetched by declared requests.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Http")]
 pub struct Settings {
     /// The initial request.
     pub acquire: Request,

@@ -46,6 +46,7 @@ impl GrantType {
 /// The settings of one OAuth 2.0 token.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Oauth2")]
 pub struct Settings {
     /// The token endpoint.
     pub token_url: Template,

@@ -18,6 +18,7 @@ use crate::vocab::{Moment, Period};
 /// The settings of one ready-made token.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Value")]
 pub struct Settings {
     /// Where it is.
     pub from: KeptSecret,
