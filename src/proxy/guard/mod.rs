@@ -3,10 +3,14 @@
 //! Reaching this listener is as good as holding the credential, so a web page in the user's
 //! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3).
 
+#[cfg(test)]
+mod tests;
+
 use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri, Version};
 
+use super::headers::Survey;
 use super::refusal::Refusal;
 use crate::server::{Host, Hosts, Peer};
 
@@ -33,7 +37,12 @@ impl Guard {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn admit(&self, head: &mut Parts, peer: &Peer) -> Result<(), Refusal> {
+    pub(super) fn admit(
+        &self,
+        head: &mut Parts,
+        found: Survey,
+        peer: &Peer,
+    ) -> Result<(), Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
@@ -43,9 +52,13 @@ impl Guard {
         {
             return Err(Refusal::ForeignHost);
         }
-        from_own_pages(&head.headers, own)?;
+        if found.has(Survey::ORIGIN | Survey::SEC_FETCH_SITE) {
+            from_own_pages(&head.headers, own)?;
+        }
         let target = origin_form(&head.uri, &head.method, own)?;
-        well_framed(&head.headers)?;
+        if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
+            well_framed(&head.headers)?;
+        }
         if let Some(target) = target {
             head.uri = target;
         }
