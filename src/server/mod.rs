@@ -39,6 +39,7 @@ pub use watch::{Expired, Watch};
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::vocab::descriptors;
 
 /// The sweeps' intervals.
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -284,7 +285,8 @@ impl<H: Handler> Crew<H> {
         if let Some(counters) = &fleet.counters {
             counters.accepted.inc();
         }
-        if fleet.connections() >= fleet.limits.connections {
+        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&stream);
+        if starved || fleet.connections() >= fleet.limits.connections {
             if let Some(counters) = &fleet.counters {
                 counters.refused.inc();
             }

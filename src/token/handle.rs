@@ -79,6 +79,7 @@ struct Shared {
     generation: watch::Sender<u64>,
     demand: Mutex<Demand>,
     poke: Notify,
+    nudge: Notify,
     report: Mutex<Report>,
     rejections: Vec<Rejection>,
     dependents: Mutex<Vec<Weak<Presentation>>>,
@@ -118,6 +119,7 @@ impl Handle {
             generation: watch::Sender::new(0),
             demand: Mutex::default(),
             poke: Notify::new(),
+            nudge: Notify::new(),
             report: Mutex::default(),
             rejections,
             dependents: Mutex::default(),
@@ -233,6 +235,17 @@ impl Handle {
             }
             notified.await;
         }
+    }
+
+    /// Says that somebody finds the value no longer usable. It asks for nothing: the token's task
+    /// looks at the clock anew, which after a suspend shows that a renewal is overdue.
+    pub(super) fn nudge(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    /// Returns when somebody found the value no longer usable.
+    pub(super) async fn nudged(&self) {
+        self.0.nudge.notified().await;
     }
 
     /// Marks the beginning and end of an attempt; the end wakes requests that wait for it.

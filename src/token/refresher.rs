@@ -15,8 +15,9 @@ use super::handle::{Current, Handle};
 use super::purse::{Choice, Purse};
 use super::schedule::{Change, FLOOR, Renew, Schedule};
 use super::source::Source;
+use super::state::{Keeper, Kept, mark};
 use crate::shutdown::Shutdown;
-use crate::vocab::{Moment, TokenName};
+use crate::vocab::{Moment, Secret, TokenName};
 
 /// No sleep is longer, so that the end of a suspend is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
@@ -39,6 +40,13 @@ pub(super) struct Refresher {
     hold: Moment,
     /// The failure that lasts, for the log and for what to wait for.
     failure: Option<Failure>,
+    /// The secrets' fingerprints when the last attempt began, while their change is what
+    /// everything waits for.
+    tried_with: Vec<u64>,
+    /// The refresh token's place beyond the process.
+    keeper: Option<Keeper>,
+    /// What refreshes are made from, where it is not the value in use: read from the state.
+    carried: Option<Grant>,
     /// A parent's generations, while its next one is waited for.
     awaited: Option<watch::Receiver<u64>>,
     /// Replaced grants that are to be withdrawn, and when.
@@ -52,7 +60,8 @@ enum Wake {
 }
 
 impl Refresher {
-    /// A task for `source`. A value that the handle already has is taken over.
+    /// A task for `source`. A value that the handle already has, from a task that panicked, is
+    /// taken over.
     pub(super) fn new(
         handle: Handle,
         source: Arc<Source>,
@@ -64,7 +73,11 @@ impl Refresher {
         if let Some(current) = handle.current() {
             let has_token = current.grant.refresh_token.is_some();
             purse.put(Means::Acquire, has_token, None, current.grant.lifetime, None);
+            // What that task did last, nobody knows.
+            purse.doubt();
         }
+        let state = source.refreshing().and_then(|refreshing| refreshing.state.clone());
+        let keeper = state.map(|store| Keeper::new(store, handle.name().clone()));
         Self {
             handle,
             source,
@@ -74,6 +87,9 @@ impl Refresher {
             purse,
             hold: Moment::now(),
             failure: None,
+            tried_with: Vec::new(),
+            keeper,
+            carried: None,
             awaited: None,
             retired: Vec::new(),
         }
@@ -102,11 +118,22 @@ impl Refresher {
     /// Waits until something is to be done.
     async fn wait(&mut self, due: Option<Moment>) -> Wake {
         let watched = self.failure.as_ref().is_some_and(|failure| failure.reason.is_permanent());
-        let before = watched.then(|| self.fingerprint());
         let mut asked = false;
+        let mut looked = Moment::now();
         loop {
             let now = Moment::now();
             self.withdraw_due(now).await;
+            if let Some(keeper) = &mut self.keeper {
+                keeper.catch_up(now, self.handle.metrics()).await;
+            }
+            if watched && now.since(looked) >= SECRET_POLL {
+                looked = now;
+                if self.fingerprint() != self.tried_with {
+                    tracing::info!(token = %self.handle.name(), "a secret has changed, trying again");
+                    self.schedule.forgive();
+                    return Wake::Attempt;
+                }
+            }
             let due = if asked { Some(self.hold) } else { due.map(|due| due.max(self.hold)) };
             if due.is_some_and(|due| due <= now) {
                 return Wake::Attempt;
@@ -115,23 +142,21 @@ impl Refresher {
             if watched {
                 sleep = sleep.min(SECRET_POLL);
             }
-            if let Some((at, _)) = self.retired.first() {
-                sleep = sleep.min(now.until(*at));
+            let chores = self.retired.first().map(|(at, _)| *at);
+            let unsaved = self.keeper.as_ref().and_then(Keeper::due);
+            for at in chores.into_iter().chain(unsaved) {
+                sleep = sleep.min(now.until(at));
             }
             tokio::select! {
                 biased;
                 () = self.stop.closing() => return Wake::Stop,
                 () = self.handle.poked(), if !asked => asked = true,
+                () = self.handle.nudged() => {}
                 () = changed(&mut self.awaited) => {
                     self.awaited = None;
                     asked = true;
                 }
                 () = tokio::time::sleep(sleep) => {}
-            }
-            if before.as_ref().is_some_and(|before| *before != self.fingerprint()) {
-                tracing::info!(token = %self.handle.name(), "a secret has changed, trying again");
-                self.schedule.forgive();
-                return Wake::Attempt;
             }
         }
     }
@@ -140,7 +165,16 @@ impl Refresher {
     async fn attempt(&mut self) -> Option<Moment> {
         self.handle.set_renewing(true);
         self.awaited = None;
+        // Before anything is read: a change while the issuer thinks must not be missed.
+        self.tried_with = self.fingerprint();
+        self.take_over().await;
         let mut outcome = self.ask().await;
+        if let Err((_, failure)) = &outcome
+            && failure.reason == Reason::InvalidGrant
+            && self.take_over().await
+        {
+            outcome = self.ask().await;
+        }
         if let Err((means, failure)) = &outcome
             && self.purse.failed(*means, failure)
         {
@@ -149,11 +183,39 @@ impl Refresher {
         }
         self.hold = Moment::now() + FLOOR;
         let next = match outcome {
-            Ok((means, fetched)) => self.accept(means, fetched),
+            Ok((means, fetched)) => self.accept(means, fetched).await,
             Err((_, failure)) => Some(self.note(failure)),
         };
         self.handle.set_renewing(false);
         next
+    }
+
+    /// Takes over a refresh token that the state has and this task does not know yet: from before
+    /// the start, or obtained by another program meanwhile. True if there was one.
+    async fn take_over(&mut self) -> bool {
+        let seed = self.seed_mark();
+        let Some(keeper) = &mut self.keeper else { return false };
+        let Some(refresh_token) = keeper.news(seed.as_deref()).await else { return false };
+        tracing::info!(token = %self.handle.name(), "using the refresh token of the token's state");
+        let mut grant = self
+            .handle
+            .current()
+            .map_or_else(|| Grant::of(Secret::from("")), |current| (*current.grant).clone());
+        grant.refresh_token = Some(refresh_token);
+        self.carried = Some(grant);
+        self.purse.adopt();
+        // The configured token has been used, or there would be no other.
+        self.purse.spend(self.seed());
+        true
+    }
+
+    /// Has the newest refresh token written.
+    async fn keep(&mut self, grant: &Grant) {
+        let seed = self.seed_mark();
+        if let (Some(keeper), Some(refresh_token)) = (&mut self.keeper, &grant.refresh_token) {
+            let kept = Kept { refresh_token: refresh_token.clone(), seed };
+            keeper.keep(kept, self.handle.metrics()).await;
+        }
     }
 
     /// Sends what the purse chooses.
@@ -174,7 +236,8 @@ impl Refresher {
             deadline: self.schedule.renew().timeout.0,
             tasks: &self.stop,
         };
-        let grant = previous.as_ref().map(|current| current.grant.as_ref());
+        let current = previous.as_ref().map(|current| current.grant.as_ref());
+        let grant = self.carried.as_ref().or(current);
         let outcome = tokio::select! {
             outcome = self.source.fetch(means, grant, attempt) => outcome,
             () = self.stop.closing() => Err(Failure::new(Reason::Broken, "stopped").ambiguous()),
@@ -194,9 +257,11 @@ impl Refresher {
     }
 
     /// Puts a grant in use and says when to renew it.
-    fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
-        let now = Moment::now();
+    async fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
         let Fetched { grant, sent } = fetched;
+        self.keep(&grant).await;
+        self.carried = None;
+        let now = Moment::now();
         let old = self.handle.current();
         let same = old
             .as_ref()
@@ -312,6 +377,11 @@ impl Refresher {
     fn seed(&self) -> Option<u64> {
         let seed = self.source.refreshing()?.seed.as_ref()?;
         Some(seed.source().fingerprint())
+    }
+
+    fn seed_mark(&self) -> Option<String> {
+        let seed = self.source.refreshing()?.seed.as_ref()?;
+        seed.read().ok().as_ref().map(mark)
     }
 
     fn fingerprint(&self) -> Vec<u64> {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::failure::{Failure, Reason};
 use super::super::sign::{Algorithm, sign};
 use super::super::template::{Scope, uuid};
+use super::lifetime;
 use super::value::{KeptSecret, RequestValue};
 use crate::vocab::{Period, Secret, Text, Wall};
 
@@ -140,7 +141,14 @@ impl ClientAuth {
                     sign(Algorithm::HS256, &secret()?, &json!({ "typ": "JWT" }), &claims)?;
                 proof.body = asserted(Some(id), assertion);
             }
-            Style::Assertion(source) => proof.body = asserted(id, source.read()?),
+            Style::Assertion(source) => {
+                let assertion = source.read()?;
+                if lifetime::is_over(assertion.expose()) {
+                    let text = format!("the assertion in {} has expired", source.source().describe());
+                    return Err(Failure::new(Reason::NoSecret, text));
+                }
+                proof.body = asserted(id, assertion);
+            }
         }
         Ok(proof)
     }

@@ -123,6 +123,13 @@ pub fn of_jwt(value: &str) -> Option<Duration> {
     }
 }
 
+/// Whether a value is a JWT whose end has passed by this machine's clock. What is no JWT has no
+/// end that could be read.
+#[must_use]
+pub fn is_over(value: &str) -> bool {
+    jwt_lifetime(value, crate::vocab::Wall::now().0).is_some_and(|left| left <= 0.0)
+}
+
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
