@@ -64,9 +64,7 @@ pub enum StartError {
     )]
     Worker,
     /// The task that follows the configuration has panicked.
-    #[error(
-        "following the configuration has failed; bearerd stops rather than ignore its changes"
-    )]
+    #[error("following the configuration has failed; bearerd stops rather than ignore its changes")]
     Reload,
 }
 

@@ -251,6 +251,10 @@ impl Handle {
     /// Marks the beginning and end of an attempt; the end wakes requests that wait for it.
     pub(super) fn set_renewing(&self, renewing: bool) {
         let mut demand = lock(&self.0.demand);
+        if renewing && demand.pending {
+            // What was asked for may have had to wait; the interval counts from the attempt.
+            demand.last_forced = Some(Moment::now());
+        }
         demand.renewing = renewing;
         demand.pending = false;
         drop(demand);

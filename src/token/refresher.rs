@@ -133,6 +133,10 @@ impl Refresher {
                     self.schedule.forgive();
                     return Wake::Attempt;
                 }
+                if self.take_over().await {
+                    self.schedule.forgive();
+                    return Wake::Attempt;
+                }
             }
             let due = if asked { Some(self.hold) } else { due.map(|due| due.max(self.hold)) };
             if due.is_some_and(|due| due <= now) {

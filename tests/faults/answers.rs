@@ -69,7 +69,8 @@ fn a_rejected_token_does_not_override_retry_after_f9() {
 /// F10.
 #[test]
 fn retry_after_as_a_date_is_kept_f10() {
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now() + std::time::Duration::from_secs(5));
+    let date =
+        httpdate::fmt_http_date(std::time::SystemTime::now() + std::time::Duration::from_secs(5));
     let (gaps, _) = gaps(vec![Reply::status(503).with("Retry-After", &date)]);
     // The program started a moment after the date was written, and a date has whole seconds.
     assert_between(&gaps, &[(3.0, 6.5)]);
@@ -119,11 +120,8 @@ fn a_firewalls_page_says_nothing_of_the_credential_f14() {
 /// F15, F16.
 #[test]
 fn an_answer_without_a_token_is_tried_again_within_a_second_f15_f16() {
-    let cut = Reply::Http {
-        status: 200,
-        fields: Vec::new(),
-        body: br#"{"access_token":"abc"#.to_vec(),
-    };
+    let cut =
+        Reply::Http { status: 200, fields: Vec::new(), body: br#"{"access_token":"abc"#.to_vec() };
     for reply in [Reply::status(200), cut, Reply::json(200, &serde_json::json!({}))] {
         let (gaps, sidecar) = gaps(vec![reply]);
         assert_between(&gaps, &[(0.5, 1.0)]);
@@ -174,9 +172,7 @@ fn a_token_that_needs_a_proof_is_refused_and_a_missing_type_taken_f19() {
     let (gaps, sidecar) = gaps(vec![typed("mac"), typed("DPoP")]);
     assert_between(&gaps, &[(0.5, 1.0), (1.0, 2.0)]);
     assert_eq!(sidecar.failures("bad_response"), 2.0);
-    for good in
-        [typed("BEARER"), Reply::json(200, &serde_json::json!({"access_token": "a"}))]
-    {
+    for good in [typed("BEARER"), Reply::json(200, &serde_json::json!({"access_token": "a"}))] {
         let (issuer, upstream) = (first(vec![good]), Upstream::ok());
         let sidecar = Sidecar::before(&issuer, &upstream);
         sidecar.await_ready();

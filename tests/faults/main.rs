@@ -5,5 +5,12 @@
 mod support;
 
 mod answers;
+mod clock;
+mod full_scale;
 mod outage;
+mod process;
+mod rejection;
 mod renewal;
+mod secrets;
+mod state;
+mod transport;

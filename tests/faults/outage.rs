@@ -236,9 +236,8 @@ fn an_issuer_that_limits_every_second_post_costs_nothing_f55() {
 /// F56 at a sixth: a plain schedule would finish past the guard.
 #[test]
 fn a_slow_issuer_is_asked_early_enough_f56() {
-    let issuer = Issuer::run(|post| {
-        Reply::token(&format!("token-{}", post.number), 10.0).after(secs(1.5))
-    });
+    let issuer =
+        Issuer::run(|post| Reply::token(&format!("token-{}", post.number), 10.0).after(secs(1.5)));
     let upstream = Upstream::ok();
     let sidecar = Sidecar::before(&issuer, &upstream);
     sidecar.await_ready();

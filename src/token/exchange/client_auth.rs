@@ -144,7 +144,8 @@ impl ClientAuth {
             Style::Assertion(source) => {
                 let assertion = source.read()?;
                 if lifetime::is_over(assertion.expose()) {
-                    let text = format!("the assertion in {} has expired", source.source().describe());
+                    let text =
+                        format!("the assertion in {} has expired", source.source().describe());
                     return Err(Failure::new(Reason::NoSecret, text));
                 }
                 proof.body = asserted(id, assertion);

@@ -199,8 +199,11 @@ mod tests {
     #[test]
     fn only_old_leftovers_are_removed() {
         let place = Place::new();
-        let (old, young, other) =
-            (place.0.join(".api.json.1.new"), place.0.join(".api.json.2.new"), place.0.join("x.new"));
+        let (old, young, other) = (
+            place.0.join(".api.json.1.new"),
+            place.0.join(".api.json.2.new"),
+            place.0.join("x.new"),
+        );
         for path in [&old, &young, &other] {
             fs::write(path, "").unwrap();
         }

@@ -177,8 +177,7 @@ impl Shared {
             let message = reader.message()?;
             let form = wire::form(&message.body);
             let mut posts = self.posts.lock().unwrap();
-            let post =
-                Post { number: posts.len(), at: Moment::now(), head: message.head, form };
+            let post = Post { number: posts.len(), at: Moment::now(), head: message.head, form };
             posts.push(post.clone());
             drop(posts);
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;

@@ -17,7 +17,7 @@ use bearerd::vocab::Moment;
 pub use client::{Answer, Client, Load};
 pub use issuer::{Issuer, Post, Reply};
 pub use relay::{Fault, Relay};
-pub use sidecar::{Sidecar, simple};
+pub use sidecar::{Launch, Sidecar, simple};
 pub use upstream::{Upstream, reply};
 
 /// No test waits longer for anything that should be there soon.

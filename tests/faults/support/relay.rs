@@ -128,6 +128,8 @@ fn carry(client: TcpStream, target: SocketAddr, fault: Fault) -> io::Result<()> 
         Fault::Trickle(pause) => (usize::MAX, Some(pause)),
         _ => (usize::MAX, None),
     };
+    // Whatever the fault, the other side gets the request first.
+    from.peek(&mut [0_u8])?;
     let mut sent = 0;
     let mut byte = [0_u8; 1];
     while sent < limit && from.read(&mut byte)? == 1 {

@@ -28,6 +28,15 @@ impl Launch {
         self
     }
 
+    /// Writes a file into its directory.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+        self.dir.write(name, content)
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Starts it with `config`, in which `DIR` stands for its directory.
     pub fn start(self, config: &str) -> Sidecar {
         let Self { dir, wrapper } = self;
@@ -104,6 +113,15 @@ impl Sidecar {
         self.admin("/readyz").status == 200
     }
 
+    /// The generation of the token `api`.
+    pub fn generation(&self) -> u64 {
+        let status: serde_json::Value =
+            serde_json::from_slice(&self.admin("/status").body).unwrap();
+        let tokens = status["tokens"].as_array().unwrap();
+        let api = tokens.iter().find(|token| token["name"] == "api").expect("a token `api`");
+        api["generation"].as_u64().unwrap()
+    }
+
     pub fn await_ready(&self) {
         eventually("readiness", || self.is_ready());
     }
@@ -135,8 +153,7 @@ impl Sidecar {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
