@@ -41,6 +41,9 @@ fn mistake(error: &Error) -> Mistake {
             Mistake::new("expected a map with one key that names the kind")
                 .hint("such as `oauth2: {token_url: .., client_id: .., client_secret: {file: ..}}`")
         }
+        Error::Unexpected { expected, .. } => {
+            Mistake::new(format!("expected {}", structure(expected)))
+        }
         Error::NullIntoString { .. } => Mistake::new("a text is missing here"),
         Error::InvalidScalar { ty, .. } => Mistake::new(format!("expected {}", type_name(ty))),
         Error::Eof { .. } => Mistake::new("the file ends too early"),
@@ -77,6 +80,19 @@ fn kind_of(unexpected: &str) -> &'static str {
         "map" => "a map",
         "unit" | "null" | "Option" => "nothing",
         _ => "something else",
+    }
+}
+
+/// The YAML reader's words for what it wanted.
+fn structure(expected: &str) -> &str {
+    if expected.contains("sequence") {
+        "a list"
+    } else if expected.contains("mapping") {
+        "a map"
+    } else if expected.contains("scalar") {
+        "a single value"
+    } else {
+        expected
     }
 }
 

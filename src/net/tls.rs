@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +17,7 @@ use crate::vocab::{At, Text};
 /// The `tls` block of a URL's owner.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls")]
 pub struct Settings {
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<At<Text>>,
@@ -80,7 +81,7 @@ impl Tls {
     /// An unusable CA file, no system roots, or a host that is no DNS name or address.
     pub fn new(host: &str, ca_file: Option<&Path>, alpn: &[&[u8]]) -> Result<Self, TlsError> {
         let roots = match ca_file {
-            Some(path) => roots_of(path)?,
+            Some(path) => Arc::new(roots_of(path)?),
             None => system_roots()?,
         };
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -115,11 +116,17 @@ fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn system_roots() -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    // Some systems ship single certificates that do not parse; the rest is still good.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
+/// Read once: parsing the system's hundred and more certificates takes milliseconds, and each URL
+/// of the configuration needs them.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // Some systems ship single certificates that do not parse; the rest is still good.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(Arc::clone(roots)) }
 }
 
 /// What went wrong in a handshake, as far as it matters for advice and metrics.

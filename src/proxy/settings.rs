@@ -14,6 +14,7 @@ use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Route")]
 pub struct Settings {
     /// The route's name in metrics and logs. Default `route-N`, N being its place in the list.
     pub name: Option<RouteName>,

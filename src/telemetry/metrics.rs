@@ -30,6 +30,9 @@ const FETCH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 /// Methods with a series of their own; any other is counted as `_OTHER`.
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "_OTHER"];
 
+/// Where codes without a series of their own are counted, behind those from 100 to 599.
+const OTHER_CODE: usize = 500;
+
 /// Every metric of the program.
 #[derive(Debug)]
 pub struct Metrics {
@@ -72,7 +75,7 @@ pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<Gauge
     register(registry, Gauge::new(name, help)?)
 }
 
-fn register<C: Collector + Clone + 'static>(
+pub(super) fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, MetricsError> {
@@ -491,7 +494,7 @@ pub struct MethodMetrics {
     /// Durations.
     pub seconds: Histogram,
     /// One counter a status code from 100 to 599, made at its first use; the last is for others.
-    codes: [OnceLock<IntCounter>; 501],
+    codes: [OnceLock<IntCounter>; OTHER_CODE + 1],
     requests: IntCounterVec,
     route: String,
     method: &'static str,
@@ -506,11 +509,9 @@ impl MethodMetrics {
         let known = http::StatusCode::from_u16(code)
             .ok()
             .filter(|status| code < 600 && status.canonical_reason().is_some());
-        let index = known.map_or(500, |_| usize::from(code) - 100);
+        let index = known.map_or(OTHER_CODE, |_| usize::from(code) - 100);
         self.codes[index].get_or_init(|| {
-            let code = known.map_or("other", |_| "");
-            let number = known.map(|status| status.as_str().to_owned()).unwrap_or_default();
-            let label = if code.is_empty() { number.as_str() } else { code };
+            let label = known.as_ref().map_or("other", http::StatusCode::as_str);
             self.requests.with_label_values(&[self.route.as_str(), self.method, label])
         })
     }

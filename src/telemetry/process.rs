@@ -1,13 +1,13 @@
 //! The `process_*` gauges, read from `/proc` when somebody asks.
 
-use prometheus::{Gauge, Registry};
+use prometheus::{Counter, Gauge, Registry};
 
-use super::metrics::{MetricsError, gauge};
+use super::metrics::{MetricsError, gauge, register};
 
-/// The five gauges that dashboards expect of every process; empty where there is no `/proc`.
+/// The metrics that dashboards expect of every process; empty where there is no `/proc`.
 #[derive(Debug)]
 pub(super) struct Process {
-    cpu_seconds: Gauge,
+    cpu_seconds: Counter,
     resident_bytes: Gauge,
     virtual_bytes: Gauge,
     open_fds: Gauge,
@@ -24,10 +24,12 @@ impl Process {
         )?;
         start.set(crate::vocab::Wall::now().0);
         Ok(Self {
-            cpu_seconds: gauge(
+            cpu_seconds: register(
                 registry,
-                "process_cpu_seconds_total",
-                "User and system CPU time spent, in seconds.",
+                Counter::new(
+                    "process_cpu_seconds_total",
+                    "User and system CPU time spent, in seconds.",
+                )?,
             )?,
             resident_bytes: gauge(
                 registry,
@@ -56,7 +58,8 @@ impl Process {
                 fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
             };
             let ticks = rustix::param::clock_ticks_per_second().max(1);
-            self.cpu_seconds.set((field(14) + field(15)) as f64 / ticks as f64);
+            let spent = (field(14) + field(15)) as f64 / ticks as f64;
+            self.cpu_seconds.inc_by((spent - self.cpu_seconds.get()).max(0.0));
             self.threads.set(field(20) as f64);
             self.virtual_bytes.set(field(23) as f64);
             self.resident_bytes.set((field(24) * rustix::param::page_size() as u64) as f64);

@@ -195,6 +195,12 @@ impl Entry {
     /// silence.
     fn start(&self, parents: BTreeMap<TokenName, Handle>) {
         let Self { kind, source, handle, stop, .. } = self.clone();
+        if let Source::Jwt(signer) = &*source
+            && signer.is_fresh_per_use()
+        {
+            let (source, parents) = (Arc::clone(&source), parents.clone());
+            handle.mint_by(Box::new(move || source.sign(&parents)));
+        }
         let of_task = handle.clone();
         let task = {
             let stop = stop.clone();

@@ -97,6 +97,22 @@ pub(super) struct Proof {
     pub body: Vec<(&'static str, Secret)>,
 }
 
+impl Style {
+    /// With `audience` where none is set: requests to other endpoints than the token endpoint
+    /// carry the same `aud`.
+    #[must_use]
+    pub fn or_audience(mut self, audience: &str) -> Self {
+        match &mut self {
+            Self::PrivateKeyJwt(PrivateKeyJwt { audience: own, .. })
+            | Self::ClientSecretJwt(ClientSecretJwt { audience: own, .. }) => {
+                own.get_or_insert_with(|| Text::from(audience));
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
 impl ClientAuth {
     /// No client at all.
     #[must_use]
@@ -144,9 +160,8 @@ impl ClientAuth {
             Style::Assertion(source) => {
                 let assertion = source.read()?;
                 if lifetime::is_over(assertion.expose()) {
-                    let text =
-                        format!("the assertion in {} has expired", source.source().describe());
-                    return Err(Failure::new(Reason::NoSecret, text));
+                    let why = "the assertion is a JWT whose time is over";
+                    return Err(Failure::new(Reason::NoSecret, why));
                 }
                 proof.body = asserted(id, assertion);
             }

@@ -299,7 +299,7 @@ impl<'de> Deserialize<'de> for RequestValue {
 
 impl JsonSchema for RequestValue {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Value".into()
+        "RequestValue".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

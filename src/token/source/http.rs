@@ -23,6 +23,7 @@ use crate::vocab::{At, FieldName, Mistake, Period, Place, Pointer, Problems, Tex
 /// The settings of one token that is fetched by declared requests.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Http")]
 pub struct Settings {
     /// The initial request.
     pub acquire: Request,
@@ -256,6 +257,7 @@ impl Settings {
         let revoke = match revoke {
             Some((settings, call)) => Some(Revoke {
                 call: call?,
+                without_refresh_token: None,
                 on_shutdown: settings.on_shutdown,
                 on_replace: settings.after_replacement.map(Duration::from),
             }),

@@ -22,6 +22,7 @@ use crate::vocab::{Moment, Period, TokenName, Wall};
 /// The settings of one signed token.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Jwt")]
 pub struct Settings {
     /// HS256, RS256 or ES256.
     pub algorithm: Algorithm,

@@ -1,0 +1,33 @@
+# Every command of the project; `just --list` shows them.
+
+# what CI runs
+ci:
+    .ci/run
+
+# the demo
+demo:
+    cargo run --release -- demo
+
+test:
+    cargo test
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+# real identity providers (Node and Python are installed into tests/e2e/.work)
+e2e:
+    tests/e2e/run
+
+# side by side with nginx and others; see bench/README.md
+bench *args:
+    bench/run {{args}}
+
+# instructions per request under callgrind
+instructions *args:
+    bench/instructions {{args}}
+
+# writes the JSON schema that editors use
+schema:
+    cargo run --quiet -- schema > deploy/bearerd.schema.json

@@ -1,0 +1,257 @@
+//! The command line, run as its user would: exit codes, messages, the file's mistakes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn bearerd(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bearerd"))
+        .args(arguments)
+        .env_remove("BEARERD_CONFIG")
+        .env("STATIC_API_KEY", "static-canary")
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A directory of this test alone.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}"));
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn file(name: &str, text: &str) -> String {
+    let path = directory(name).join("bearerd.yaml");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn check(name: &str, yaml: &str) -> (Option<i32>, String) {
+    let output = bearerd(&["check", "--config", &file(name, yaml)]);
+    (output.status.code(), stderr(&output))
+}
+
+const ROUTES: &str = "routes:\n  - upstream: https://api.example.com\n";
+
+#[test]
+fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
+    for (name, yaml, place, says) in [
+        ("unknown-key", format!("toekn_wait: 5s\n{ROUTES}"), ":1:1: ", "did you mean `token_wait`"),
+        ("no-unit", format!("token_wait: 5\n{ROUTES}"), ":1:13: ", "with a unit"),
+        ("wrong-type", "routes: 5\n".to_owned(), ":1:9: ", "list"),
+        (
+            "unknown-kind",
+            format!("tokens:\n  api:\n    oauth3: {{}}\n{ROUTES}"),
+            ":3:5: ",
+            "`oauth2`, `http`, `jwt`, `value`",
+        ),
+        (
+            "two-kinds",
+            format!(
+                "tokens:\n  api:\n    value: {{from: {{env: HOME}}}}\n    jwt: {{algorithm: HS256, key: {{env: HOME}}, claims: {{}}}}\n{ROUTES}"
+            ),
+            ":4:5: ",
+            "one kind",
+        ),
+        (
+            "missing-reference",
+            "tokens:\n  api: {value: {from: {env: HOME}}}\nroutes:\n  - upstream: https://a.example\n    inject: {Authorization: 'Bearer ${apo}'}\n".to_owned(),
+            ":5:29: ",
+            "did you mean `api`",
+        ),
+        (
+            "inline-secret",
+            format!(
+                "tokens:\n  api:\n    oauth2: {{token_url: https://a.example, client_id: x, client_secret: hunter2}}\n{ROUTES}"
+            ),
+            ":3:",
+            "{file: PATH}",
+        ),
+        (
+            "inline-secret-in-a-map",
+            format!("tokens:\n  api: {{value: {{from: {{vaule: hunter2}}}}}}\n{ROUTES}"),
+            ":2:",
+            "`file` or `env`",
+        ),
+        (
+            "unreadable-secret",
+            format!("tokens:\n  api: {{value: {{from: {{file: /nowhere/secret}}}}}}\n{ROUTES}"),
+            ":2:23: ",
+            "/nowhere/secret",
+        ),
+        (
+            "password-in-url",
+            "routes:\n  - upstream: https://me:hunter2@a.example\n".to_owned(),
+            ":2:15: ",
+            "must not hold",
+        ),
+        (
+            "plain-http",
+            "routes:\n  - upstream: http://a.example\n".to_owned(),
+            ":2:15: ",
+            "plaintext: true",
+        ),
+        (
+            "unset-variable",
+            "routes:\n  - upstream: https://${env.BEARERD_TEST_UNSET}/\n".to_owned(),
+            ":2:15: ",
+            "BEARERD_TEST_UNSET",
+        ),
+        ("not-yaml", "routes: [\n".to_owned(), ":", ""),
+        ("empty", String::new(), ":1:1: ", ""),
+        (
+            "circle",
+            format!(
+                "tokens:\n  a: {{jwt: {{algorithm: HS256, key: {{env: HOME}}, claims: {{x: '${{b}}'}}}}}}\n  b: {{jwt: {{algorithm: HS256, key: {{env: HOME}}, claims: {{x: '${{a}}'}}}}}}\n{ROUTES}"
+            ),
+            ":2:6: ",
+            "made from itself",
+        ),
+        (
+            "own-listener",
+            "listen: 127.0.0.1:4180\nroutes:\n  - upstream: http://localhost:4180\n".to_owned(),
+            ":3:15: ",
+            "own listener",
+        ),
+    ] {
+        let (code, text) = check(name, &yaml);
+        assert_eq!(code, Some(64), "{name}: {text}");
+        assert!(text.contains("bearerd.yaml") && text.contains(place), "{name}: {text}");
+        assert!(text.contains(says), "{name}: {text}");
+        assert!(!text.contains("hunter2"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let yaml = "
+tokens:
+  api:
+    oauth2:
+      token_url: http://idp.example.com/token
+      client_id: billing
+      client_secret: {file: /nowhere/secret}
+  robot:
+    oauth2: {token_url: 'https://idp.example.com/token', grant: password}
+routes:
+  - upstream: http://api.example.com
+    inject: {Authorization: 'Bearer ${apo}', X-Org: '${api.tenant}', Host: x}
+    match: {path: api}
+";
+    let (_, text) = check("all", yaml);
+    for says in [
+        "plain text",
+        "/nowhere/secret",
+        "needs `username`",
+        "needs `password`",
+        "named `apo`",
+        "no field `tenant`",
+        "`host` routes or frames",
+        "`api` cannot be matched",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_and_one_that_is_too_large_are_refused() {
+    let output = bearerd(&["check", "--config", "/nowhere/bearerd.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("/nowhere/bearerd.yaml"));
+    let (code, text) = check("large", &"# x\n".repeat(300_000));
+    assert_eq!(code, Some(64));
+    assert!(text.contains("1 MiB"));
+}
+
+#[test]
+fn run_refuses_a_bad_file_as_check_does_and_a_taken_address_with_1() {
+    let output = bearerd(&["run", "--config", &file("run-bad", "routes: []\n")]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = bearerd(&["run", "--config", &file("run-taken", ROUTES), "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&address));
+}
+
+/// The example with its secrets in a directory of the test.
+fn example() -> String {
+    let path = directory("example");
+    for name in ["client-secret", "password", "refresh-token", "service-account-token"] {
+        fs::write(path.join(name), "canary-secret").unwrap();
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(path.join("key.pem"), key.serialize_pem()).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["idp.example.com".to_owned()]).unwrap();
+    fs::write(path.join("ca.pem"), certificate.self_signed(&key).unwrap().pem()).unwrap();
+    include_str!("../../config.example.yaml").replace("/run/secrets/idp", path.to_str().unwrap())
+}
+
+#[test]
+fn the_example_loads_and_its_plan_shows_no_secret() {
+    let output = bearerd(&["check", "--config", &file("example", &example())]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("token api: oauth2 from https://idp.example.com/oauth2/token"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+}
+
+#[test]
+fn the_example_names_the_schema_and_every_key() {
+    let example = include_str!("../../config.example.yaml");
+    assert!(example.starts_with("# yaml-language-server: $schema=deploy/bearerd.schema.json\n"));
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&bearerd(&["schema"]))).unwrap();
+    let mut keys = Vec::new();
+    properties(&schema, &mut keys);
+    assert!(keys.len() > 80, "{}", keys.len());
+    let missing: Vec<_> = keys.iter().filter(|key| !example.contains(&format!("{key}:"))).collect();
+    assert!(missing.is_empty(), "config.example.yaml does not show {missing:?}");
+}
+
+fn properties(schema: &serde_json::Value, keys: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(members) => {
+            if let Some(serde_json::Value::Object(own)) = members.get("properties") {
+                keys.extend(own.keys().cloned());
+            }
+            members.values().for_each(|member| properties(member, keys));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| properties(item, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_in_deploy_is_the_one_that_is_printed() {
+    let stored = include_str!("../../deploy/bearerd.schema.json");
+    assert_eq!(stdout(&bearerd(&["schema"])), stored, "run `just schema`");
+}
+
+#[test]
+fn a_token_is_described_and_shown_only_if_asked() {
+    let yaml = format!("tokens:\n  key: {{value: {{from: {{env: STATIC_API_KEY}}}}}}\n{ROUTES}");
+    let path = file("token", &yaml);
+    let output = bearerd(&["token", "key", "--config", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!stdout(&output).contains("static-canary"));
+    let output = bearerd(&["token", "key", "--config", &path, "--reveal"]);
+    assert!(stdout(&output).contains("static-canary"));
+    let output = bearerd(&["token", "kay", "--config", &path]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("did you mean `key`"), "{}", stderr(&output));
+}
+
+#[test]
+fn health_of_nobody_is_1() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = bearerd(&["health", "--admin", &free.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+}
