@@ -2,22 +2,26 @@
 //! writer of its [`Handle`]; every decision about time is [`Schedule`]'s, about refresh tokens
 //! [`Purse`]'s.
 
+mod carry;
+mod tell;
+mod withdraw;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::exchange::{Fetched, Means, Revoke, Try};
+use super::exchange::{Fetched, Means, Try};
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
 use super::purse::{Choice, Purse};
 use super::schedule::{Change, FLOOR, Renew, Schedule};
 use super::source::Source;
-use super::state::{Keeper, Kept, mark};
+use super::state::Keeper;
 use crate::shutdown::Shutdown;
-use crate::vocab::{Moment, Secret, TokenName};
+use crate::vocab::{Moment, TokenName};
 
 /// No sleep is longer, so that the end of a suspend is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
@@ -202,34 +206,6 @@ impl Refresher {
         next
     }
 
-    /// Takes over a refresh token that the state has and this task does not know yet: from before
-    /// the start, or obtained by another program meanwhile. True if there was one.
-    async fn take_over(&mut self) -> bool {
-        let seed = self.seed_mark();
-        let Some(keeper) = &mut self.keeper else { return false };
-        let Some(refresh_token) = keeper.news(seed.as_deref()).await else { return false };
-        tracing::info!(token = %self.handle.name(), "using the refresh token of the token's state");
-        let mut grant = self
-            .handle
-            .current()
-            .map_or_else(|| Grant::of(Secret::from("")), |current| (*current.grant).clone());
-        grant.refresh_token = Some(refresh_token);
-        self.carried = Some(grant);
-        self.purse.adopt();
-        // The configured token has been used, or there would be no other.
-        self.purse.spend(self.seed());
-        true
-    }
-
-    /// Has the newest refresh token written.
-    async fn keep(&mut self, grant: &Grant) {
-        let seed = self.seed_mark();
-        if let (Some(keeper), Some(refresh_token)) = (&mut self.keeper, &grant.refresh_token) {
-            let kept = Kept { refresh_token: refresh_token.clone(), seed };
-            keeper.keep(kept, self.handle.metrics()).await;
-        }
-    }
-
     /// Sends what the purse chooses.
     async fn ask(&mut self) -> Result<(Means, Fetched), (Means, Failure)> {
         let now = Moment::now();
@@ -312,42 +288,6 @@ impl Refresher {
         next
     }
 
-    fn tell_success(
-        &self,
-        means: Means,
-        generation: u64,
-        span: &super::schedule::Span,
-        same: bool,
-        next: Option<Moment>,
-    ) {
-        let now = Moment::now();
-        let metrics = self.handle.metrics();
-        metrics.consecutive_failures.set(0);
-        metrics.last_success.set(now.to_wall().0);
-        metrics.expiry.set(span.expires().map_or(0.0, |at| at.to_wall().0));
-        self.handle.tell(|report| {
-            report.failure = None;
-            report.consecutive_failures = 0;
-            report.last_success = Some(now);
-            report.last_means = means.as_str();
-        });
-        let lifetime = span.lifetime.map(|lifetime| lifetime.as_secs_f64());
-        let renew_in = next.map(|next| now.until(next).as_secs_f64());
-        if same && self.source.period().is_some() {
-            tracing::debug!(token = %self.handle.name(), "value unchanged");
-            return;
-        }
-        tracing::info!(
-            token = %self.handle.name(),
-            means = means.as_str(),
-            generation,
-            unchanged = same,
-            lifetime_s = lifetime,
-            renew_in_s = renew_in,
-            "token obtained"
-        );
-    }
-
     /// Takes note of a failure and says when to try again.
     fn note(&mut self, failure: Failure) -> Moment {
         let now = Moment::now();
@@ -359,31 +299,7 @@ impl Refresher {
         if let Some((name, _)) = &failure.parent {
             self.awaited = self.parents.get(name).map(Handle::follow);
         }
-        let failures = self.schedule.failures();
-        self.handle.metrics().consecutive_failures.set(failures.into());
-        self.handle.tell(|report| {
-            report.failure = Some(failure.clone());
-            report.consecutive_failures = failures;
-        });
-        let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);
-        let token = self.handle.name();
-        let reason = failure.reason.as_str();
-        let detail = failure.detail.as_str();
-        let retry_in_s = now.until(next).as_secs_f64();
-        let usable = usable.is_some();
-        match (failure.reason.is_permanent(), changed) {
-            (true, true) => tracing::error!(
-                %token, reason, detail, usable, failures, retry_in_s,
-                advice = failure.reason.advice(), "token not obtained"
-            ),
-            (false, true) => tracing::warn!(
-                %token, reason, detail, usable, failures, retry_in_s,
-                advice = failure.reason.advice(), "token not obtained"
-            ),
-            (_, false) => tracing::info!(
-                %token, reason, detail, usable, failures, retry_in_s, "token not obtained"
-            ),
-        }
+        self.tell_failure(&failure, usable.is_some(), now.until(next));
         self.failure = Some(failure);
         next
     }
@@ -398,61 +314,8 @@ impl Refresher {
         Some(seed.source().fingerprint())
     }
 
-    fn seed_mark(&self) -> Option<String> {
-        let seed = self.source.refreshing()?.seed.as_ref()?;
-        seed.read().ok().as_ref().map(mark)
-    }
-
     fn fingerprint(&self) -> Vec<u64> {
         self.source.secrets().iter().map(|secret| secret.source().fingerprint()).collect()
-    }
-
-    fn revoke(&self) -> Option<&Revoke> {
-        self.source.exchange().and_then(|exchange| exchange.revoke.as_ref())
-    }
-
-    /// Plans the withdrawal of a grant that one got by `means` has replaced.
-    fn retire(&mut self, old: &Current, means: Means, now: Moment) {
-        let Some(revoke) = self.revoke() else { return };
-        if let Some(after) = revoke.on_replace {
-            self.retired.push((now + after, Arc::clone(&old.grant)));
-        } else if means == Means::Acquire && old.grant.refresh_token.is_some() {
-            // Its refresh token may still be good, and nothing will ever use it up.
-            self.left.truncate(MOST_LEFT - 1);
-            self.left.push_front(Arc::clone(&old.grant));
-        }
-    }
-
-    async fn withdraw_due(&mut self, now: Moment) {
-        while self.retired.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, grant) = self.retired.remove(0);
-            self.withdraw(&grant).await;
-        }
-    }
-
-    /// At the end: what is in use, and what was replaced, the newest first.
-    async fn withdraw_all(&mut self) {
-        let Some(revoke) = self.revoke() else { return };
-        let on_shutdown = revoke.on_shutdown;
-        if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
-            self.withdraw(&current.grant).await;
-        }
-        for (_, grant) in std::mem::take(&mut self.retired).into_iter().rev() {
-            self.withdraw(&grant).await;
-        }
-        for grant in std::mem::take(&mut self.left).into_iter().filter(|_| on_shutdown) {
-            self.withdraw(&grant).await;
-        }
-    }
-
-    async fn withdraw(&self, grant: &Grant) {
-        let Some(exchange) = self.source.exchange() else { return };
-        let attempt = Try { parents: &self.parents, deadline: REVOKE_DEADLINE, tasks: &self.stop };
-        let token = self.handle.name();
-        match exchange.withdraw(grant, attempt).await {
-            Ok(()) => tracing::info!(%token, "token withdrawn"),
-            Err(failure) => tracing::warn!(%token, %failure, "token not withdrawn"),
-        }
     }
 }
 

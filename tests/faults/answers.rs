@@ -122,7 +122,8 @@ fn a_firewalls_page_says_nothing_of_the_credential_f14() {
 fn an_answer_without_a_token_is_tried_again_within_a_second_f15_f16() {
     let cut =
         Reply::Http { status: 200, fields: Vec::new(), body: br#"{"access_token":"abc"#.to_vec() };
-    for reply in [Reply::status(200), cut, Reply::json(200, &serde_json::json!({}))] {
+    let other = Reply::Raw(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec());
+    for reply in [Reply::status(200), cut, Reply::json(200, &serde_json::json!({})), other] {
         let (gaps, sidecar) = gaps(vec![reply]);
         assert_between(&gaps, &[(0.5, 1.0)]);
         assert_eq!(sidecar.failures("bad_response"), 1.0);

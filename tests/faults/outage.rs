@@ -155,6 +155,21 @@ fn a_broken_connection_is_tried_again_soon_f23() {
     }
 }
 
+/// F23, from the issuer itself.
+#[test]
+fn a_reset_after_the_request_is_no_word_on_the_credential_f23() {
+    let issuer = Issuer::run(|post| match post.number {
+        0 => Reply::Reset,
+        n => Reply::token(&format!("token-{n}"), 600.0),
+    });
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::before(&issuer, &upstream);
+    sidecar.await_ready();
+    let gap = issuer.gaps()[0];
+    assert!((0.45..1.3).contains(&gap), "{gap} s");
+    assert_eq!(sidecar.failures("broken"), 1.0);
+}
+
 /// A slow line is no fault: what comes late but in time is used.
 #[test]
 fn a_late_answer_is_an_answer_f22() {

@@ -248,6 +248,10 @@ impl Settings {
         if uses(GrantType::ClientCredentials) {
             idle(self.state.is_some(), "state", "refresh_token");
         }
+        if self.state.is_some() && self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown) {
+            let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
+            problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));
+        }
     }
 
     fn grant_members(&self) -> Vec<(String, RequestValue)> {
