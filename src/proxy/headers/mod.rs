@@ -124,8 +124,11 @@ fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&
     let is_plain = |token: &[u8]| {
         [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
     };
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
+    let lines = headers.get_all(CONNECTION);
+    if lines.iter().all(|line| is_plain(line.as_bytes())) {
+        return;
+    }
+    let named: Vec<HeaderName> = lines
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
@@ -210,31 +213,38 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
     }
 }
 
-/// Makes an answer's head fit for the client. `rejected` says that the answer rejected our
-/// credential, of which the client must not be asked for one.
+/// Makes an answer's head, in which these fields were `found`, fit for the client. `rejected` says
+/// that the answer rejected our credential, of which the client must not be asked for one.
 ///
 /// # Errors
 /// An answer that holds a credential.
 pub(super) fn to_client(
     headers: &mut HeaderMap,
+    found: Survey,
     presented: &Presented,
     rejected: bool,
 ) -> Result<(), Refusal> {
     if leaks(headers, presented) {
         return Err(Refusal::Leak);
     }
-    if headers.contains_key(CONNECTION) {
+    if found.has(Survey::CONNECTION) {
         remove_named_in_connection(headers, |_| {});
         headers.remove(CONNECTION);
     }
-    let is_doomed =
-        |name: &HeaderName| is_hop_by_hop(name) || (rejected && name == WWW_AUTHENTICATE);
-    // Mostly there is none, or one.
-    while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
-    {
-        headers.remove(name);
+    if rejected {
+        headers.remove(WWW_AUTHENTICATE);
+    }
+    if found.has(Survey::TE | Survey::TRANSFER_ENCODING | Survey::OTHER_DOOMED) {
+        while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
+            headers.remove(name);
+        }
     }
     Ok(())
+}
+
+/// Whether an answer loses a field of this name on its way to the client.
+fn is_doomed(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || *name == ALT_SVC
 }
 
 /// Whether any value holds an injected credential: what follows the scheme in it.

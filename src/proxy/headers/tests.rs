@@ -176,7 +176,8 @@ fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusa
     for (name, value) in fields {
         headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
-    to_client(&mut headers, &presented(), rejected).map(|()| headers)
+    let found = Survey::of(&headers);
+    to_client(&mut headers, found, &presented(), rejected).map(|()| headers)
 }
 
 #[test]
