@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -68,6 +69,7 @@ pub struct Metrics {
     pub accept_errors: IntCounter,
     config_reloads: IntCounterVec,
     config_last_reload: Gauge,
+    config_reload_succeeded: IntGauge,
 }
 
 /// Registers one gauge.
@@ -261,6 +263,13 @@ impl Metrics {
                 "bearerd_config_last_reload_success_timestamp_seconds",
                 "When the running configuration was loaded, as Unix time in seconds.",
             )?,
+            config_reload_succeeded: register(
+                &registry,
+                IntGauge::new(
+                    "bearerd_config_last_reload_successful",
+                    "1 if the configuration on disk is the one that runs, 0 if it was not taken over.",
+                )?,
+            )?,
             registry,
         };
         for result in ["success", "failure"] {
@@ -268,6 +277,7 @@ impl Metrics {
             metrics.secret_reloads.with_label_values(&[result]).reset();
         }
         metrics.config_last_reload.set(crate::vocab::Wall::now().0);
+        metrics.config_reload_succeeded.set(1);
         Ok(metrics)
     }
 
@@ -281,6 +291,11 @@ impl Metrics {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    /// All families, for whoever sums them up.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// A counter of refusals for one reason of a closed set.
     #[must_use]
     pub fn rejected(&self, reason: &'static str) -> IntCounter {
@@ -291,6 +306,7 @@ impl Metrics {
     pub fn reloaded(&self, success: bool) {
         let result = if success { "success" } else { "failure" };
         self.config_reloads.with_label_values(&[result]).inc();
+        self.config_reload_succeeded.set(i64::from(success));
         if success {
             self.config_last_reload.set(crate::vocab::Wall::now().0);
         }
