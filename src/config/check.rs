@@ -2,11 +2,13 @@
 //! listeners and upstreams do not bite each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::Config;
 use crate::proxy::route;
 use crate::token::Plan;
 use crate::token::source::Source;
+use crate::token::state::StateFile;
 use crate::token::template::Template;
 use crate::vocab::{Mistake, Place, Problems, TokenName, nearest};
 
@@ -32,6 +34,7 @@ pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Pr
         secrets(&plans, &mut problems);
         references(&config, &plans, &mut problems);
         cycles(&config, &plans, &mut problems);
+        states(&config, &plans, &mut problems);
         listeners(&config, &mut problems);
         route::check(&config.routes, &mut problems);
     }
@@ -140,6 +143,23 @@ fn cycles(config: &Config, plans: &[Plan], problems: &mut Problems) {
             if seen.insert(name) {
                 open.extend(parents.get(name).into_iter().flatten());
             }
+        }
+    }
+}
+
+/// No two tokens keep their state in one file: each would take the other's refresh token for its
+/// own.
+fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
+    let mut known: BTreeMap<&Path, &TokenName> = BTreeMap::new();
+    for plan in plans {
+        let state = plan.source.refreshing().and_then(|refreshing| refreshing.state.as_ref());
+        let Some(path) = state.map(StateFile::path) else { continue };
+        if let Some(other) = known.insert(path, &plan.name) {
+            let what = format!("`{}` and `{other}` keep their state in the same file", plan.name);
+            problems.add(
+                config.tokens[&plan.name].place,
+                Mistake::new(what).hint("name a file of its own for each token"),
+            );
         }
     }
 }
