@@ -64,6 +64,9 @@ pub enum StartError {
         "a worker thread has ended; bearerd stops rather than serve with less than it was told to"
     )]
     Worker,
+    /// The task that follows the configuration has panicked.
+    #[error("following the configuration has failed; bearerd stops rather than ignore its changes")]
+    Reload,
 }
 
 /// The addresses that were really bound.
@@ -121,7 +124,8 @@ pub fn run_then(
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;
         running.tokens().start();
-        for worker in server::workers(1, server::Limits::default(), None, tokens.clone()) {
+        let probes = server::Limits { last_descriptors: true, ..server::Limits::default() };
+        for worker in server::workers(1, probes, None, tokens.clone()) {
             let listener = admin_listener.try_clone().map_err(StartError::Thread)?;
             drop(tokens.spawn(worker.serve(vec![listener], Arc::clone(&admin))));
         }
@@ -129,10 +133,11 @@ pub fn run_then(
         listening(bound);
         manager.ready(bound);
         let (hangups, told) = (signals.reloads(), manager.clone());
-        drop(tokens.spawn(running.follow(path, overrides, hangups, told)));
+        let following = tokens.spawn(running.follow(path, overrides, hangups, told));
         tokio::select! {
             () = signals.stop() => {}
             _ = deaths.recv() => return Err(StartError::Worker),
+            Err(_) = following => return Err(StartError::Reload),
         }
         manager.stopping();
         tokio::select! {

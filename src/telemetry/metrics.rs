@@ -59,6 +59,7 @@ pub struct Metrics {
     refresh_seconds: HistogramVec,
     waiters: IntGaugeVec,
     restarts: IntCounterVec,
+    state_unsaved: IntGaugeVec,
     secret_reloads: IntCounterVec,
     /// Connections that clients hold open.
     pub connections: IntGauge,
@@ -230,6 +231,11 @@ impl Metrics {
                 "Restarts of the token's background task after a panic.",
                 &["token"],
             )?,
+            state_unsaved: c.int_gauge(
+                "token_state_unsaved",
+                "1 while the newest refresh token could not be written to the token's state.",
+                &["token"],
+            )?,
             secret_reloads: c.counter(
                 "secret_reload_total",
                 "Changes of a secret's content that were noticed, by result.",
@@ -335,6 +341,7 @@ impl Metrics {
             seconds: self.refresh_seconds.with_label_values(&label),
             waiters: self.waiters.with_label_values(&label),
             restarts: self.restarts.with_label_values(&label),
+            state_unsaved: self.state_unsaved.with_label_values(&label),
         };
         metrics.expiry.set(0.0);
         metrics
@@ -347,7 +354,7 @@ impl Metrics {
         for vec in [&self.expiry, &self.next_refresh, &self.last_success] {
             drop(vec.remove_label_values(&label));
         }
-        for vec in [&self.failures, &self.usable, &self.waiters] {
+        for vec in [&self.failures, &self.usable, &self.waiters, &self.state_unsaved] {
             drop(vec.remove_label_values(&label));
         }
         drop(self.refresh_seconds.remove_label_values(&label));
@@ -433,6 +440,8 @@ pub struct TokenMetrics {
     pub waiters: IntGauge,
     /// Restarts of the task.
     pub restarts: IntCounter,
+    /// 1 while the newest refresh token is only in memory.
+    pub state_unsaved: IntGauge,
 }
 
 impl TokenMetrics {
