@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -30,6 +29,7 @@ pub use answer::Answer;
 use answer::Arrival;
 use forward::Trip;
 use guard::Guard;
+use headers::Survey;
 use record::Record;
 use refusal::{Refusal, Tally};
 use route::Routes;
@@ -81,21 +81,23 @@ impl Proxy {
         peer: &Peer,
         record: &mut Record,
     ) -> Result<Response<Arrival>, Refusal> {
+        let now = record.started();
         let (mut head, body) = request.into_parts();
+        let found = Survey::of(&head.headers);
         let (route, token_wait) = {
             let state = self.state.load();
-            state.guard.admit(&mut head, peer)?;
+            state.guard.admit(&mut head, found, peer)?;
             let route = Arc::clone(state.routes.find(&head)?);
             (record.enter(route), state.token_wait)
         };
-        let had_length = head.headers.contains_key(CONTENT_LENGTH);
-        headers::to_upstream(&mut head, &route.rules, &route.metrics.stripped, peer)?;
+        headers::to_upstream(&mut head, found, &route.rules, &route.metrics.stripped, peer)?;
         head.uri = route.target(&head.uri)?;
-        let presented = forward::credential(route, token_wait).await?;
-        let trip = Trip { route, head, had_length, peer, token_wait };
-        let mut got = trip.send(body, presented).await?;
-        headers::to_client(&mut got.head.headers, &got.presented, got.rejected)?;
-        Ok(Response::from_parts(got.head, got.arrival))
+        let presented = forward::credential(route, now, token_wait).await?;
+        let had_length = found.has(Survey::CONTENT_LENGTH);
+        let mut trip = Trip { route, head, had_length, peer, token_wait, presented };
+        let (mut response, rejected) = trip.send(body).await?;
+        headers::to_client(response.headers_mut(), &trip.presented, rejected)?;
+        Ok(response)
     }
 }
 
@@ -115,7 +117,7 @@ impl Handler for Proxy {
             Err(refusal) => {
                 tracing::debug!(slug = refusal.slug(), %refusal, "refused");
                 self.refused.count(&refusal);
-                let response = refusal.into_response(peer.watch.owes_body());
+                let response = refusal.to_response(peer.watch.owes_body());
                 record.answered(response.status().as_u16());
                 response.map(|body| Answer::own(body, record))
             }

@@ -90,7 +90,7 @@ impl Upstream {
     }
 
     /// Sends a request and returns the head of its answer together with the connection, which
-    /// the answer's body gives back. Nothing is sent at or after `until`.
+    /// the answer's body gives back. Nothing is sent at or after `until`; it is `now`.
     ///
     /// A request of which nothing was written, because the connection turned out to be closed,
     /// goes over another one, whatever its method.
@@ -102,17 +102,22 @@ impl Upstream {
         mut request: Request<Upload>,
         until: Option<Moment>,
         over: Over,
+        mut now: Moment,
         watch: &Watch,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let mut stale = if over == Over::New { MOST_STALE } else { 0 };
         loop {
-            let pooled = if stale < MOST_STALE { Lease::take(&self.shop) } else { None };
+            let pooled = if stale < MOST_STALE { Lease::take(&self.shop, now) } else { None };
             let mut lease = match pooled {
                 Some(lease) => lease,
-                None => self.open().await.map_err(Failure::Dial)?,
+                None => {
+                    let lease = self.open().await.map_err(Failure::Dial)?;
+                    now = Moment::now();
+                    lease
+                }
             };
-            if until.is_some_and(|until| Moment::now() >= until) {
-                lease.give_back();
+            if until.is_some_and(|until| now >= until) {
+                lease.give_back(now);
                 return Err(Failure::Stale(request.into_body()));
             }
             let reused = lease.reused;
@@ -140,7 +145,7 @@ impl Upstream {
     async fn open(&self) -> Result<Lease, DialError> {
         let io = self.dialer.dial().await?;
         let heard = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard) });
+        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard), mute: false });
         let (sender, connection) = self.builder.handshake(io).await.map_err(|error| {
             DialError::Connect { host: String::new(), source: io::Error::other(error) }
         })?;
@@ -153,11 +158,37 @@ impl Upstream {
     }
 }
 
-/// A connection that notes whether anything was received.
+/// A connection that notes whether anything was received, and that goes on reading when it
+/// cannot write any more: an upstream may answer early and close, and hyper would look at the
+/// failed write before it looks at the answer.
 #[derive(Debug)]
 struct Heard {
     io: Io,
     heard: Arc<AtomicBool>,
+    mute: bool,
+}
+
+impl Heard {
+    /// Turns a failed write into one that never ends. The end of the connection is then found by
+    /// reading, behind whatever the upstream has sent.
+    fn unless_broken<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        match outcome {
+            Poll::Ready(Err(error)) if is_broken(&error) => {
+                self.mute = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsyncRead for Heard {
@@ -181,15 +212,23 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.unless_broken(outcome, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.unless_broken(outcome, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.mute { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_shutdown(cx) }
     }
 
     fn poll_write_vectored(
@@ -197,7 +236,11 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.unless_broken(outcome, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,21 +5,27 @@
 //! remove the credential (S15); the client's credentials are removed before, in every spelling
 //! (S16, S18); the injection comes last.
 
+#[cfg(test)]
+mod tests;
+
+mod rules;
+mod survey;
+
 use http::header::{
-    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use http_body::Body as _;
 use prometheus::IntCounter;
 
+use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
+pub(super) use self::rules::{Rules, Via};
+pub(super) use self::survey::Survey;
 use super::refusal::Refusal;
 use super::replay::Upload;
-use super::settings::{HostField, Settings};
 use crate::server::Peer;
 use crate::token::present::{Mode, Presented};
-use crate::vocab::FieldName;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -33,192 +39,6 @@ const ZERO: HeaderValue = HeaderValue::from_static("0");
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
 
-/// What one route does to header fields, prepared from the settings.
-#[derive(Debug)]
-pub(super) struct Rules {
-    /// Names that never come from the client, with the place where their removal is counted.
-    protected: Vec<(HeaderName, usize)>,
-    /// Beginnings of such names.
-    prefixes: Vec<(Box<str>, usize)>,
-    cookies: Cookies,
-    query: Vec<Box<str>>,
-    /// Where removed parameters are counted.
-    query_place: usize,
-    host: Option<HeaderValue>,
-    forwarded: bool,
-    via: Option<Via>,
-}
-
-#[derive(Debug)]
-enum Cookies {
-    Kept,
-    Removed { names: Vec<Box<str>>, place: usize },
-    AllRemoved { place: usize },
-}
-
-/// How this process names itself in `Via`: different in each process, so that a loop is told
-/// from a chain.
-#[derive(Debug, Clone)]
-pub(super) struct Via {
-    pseudonym: String,
-    http_11: HeaderValue,
-    http_10: HeaderValue,
-}
-
-impl Via {
-    pub(super) fn new() -> Self {
-        let pseudonym = format!("bearerd-{:08x}", fastrand::u32(..));
-        let value = |version: &str| {
-            HeaderValue::try_from(format!("{version} {pseudonym}"))
-                .unwrap_or_else(|_| HeaderValue::from_static("1.1 bearerd"))
-        };
-        Self { http_11: value("1.1"), http_10: value("1.0"), pseudonym }
-    }
-}
-
-/// What a name is to the policy.
-enum Fate {
-    /// It stays.
-    Stay,
-    /// It goes, silently.
-    Go,
-    /// It is a client's credential, counted at this place.
-    Strip(usize),
-}
-
-impl Rules {
-    /// Prepares the rules of the route `own`, and the names of the places where removed
-    /// credentials are counted. A field that any route of `all` sets is a credential on each.
-    pub(super) fn new(own: &Settings, all: &[Settings], via: Option<Via>) -> (Self, Vec<String>) {
-        let mut places: Vec<String> = Vec::new();
-        let mut protected: Vec<(HeaderName, usize)> = Vec::new();
-        let injected = all.iter().flat_map(|route| &route.inject);
-        let injected = injected.filter(|(_, field)| field.mode() == Mode::Set);
-        let is_kept = |name: &HeaderName| {
-            let own = own.inject.iter().find(|(field, _)| field.as_header() == name);
-            own.is_some_and(|(_, field)| field.mode() == Mode::Default)
-        };
-        let strip = &own.strip;
-        let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
-            .into_iter()
-            .chain(injected.map(|(name, _)| name.as_header()))
-            .chain(strip.headers.iter().map(FieldName::as_header));
-        for name in names {
-            if protected.iter().all(|(known, _)| known != name) && !is_kept(name) {
-                protected.push((name.clone(), places.len()));
-                places.push(name.as_str().to_owned());
-            }
-        }
-        let mut place = |name: String| {
-            places.push(name);
-            places.len() - 1
-        };
-        let prefixes = strip
-            .header_prefixes
-            .iter()
-            .map(|prefix| folded(prefix.as_str()))
-            .map(|prefix| (prefix.clone().into_boxed_str(), place(format!("{prefix}*"))))
-            .collect();
-        let cookies = if strip.cookies.is_empty() {
-            Cookies::Kept
-        } else if strip.cookies.iter().any(|name| name.as_str() == "*") {
-            Cookies::AllRemoved { place: place("cookie".to_owned()) }
-        } else {
-            let names = strip.cookies.iter().map(|name| name.as_str().into()).collect();
-            Cookies::Removed { names, place: place("cookie".to_owned()) }
-        };
-        let query_place = place("query".to_owned());
-        let rules = Self {
-            protected,
-            prefixes,
-            cookies,
-            query: strip.query.iter().map(|key| key.as_str().into()).collect(),
-            query_place,
-            host: match own.host {
-                HostField::Upstream => Some(own.upstream.host_value()),
-                HostField::Keep => None,
-            },
-            forwarded: own.forwarded,
-            via,
-        };
-        (rules, places)
-    }
-
-    /// What becomes of a request's field.
-    fn fate(&self, name: &HeaderName) -> Fate {
-        let text = name.as_str();
-        if let Some((_, place)) = self.protected.iter().find(|(protected, _)| protected == name) {
-            return Fate::Strip(*place);
-        }
-        if is_hop_by_hop(text) || is_framing(text) || is_forwarding(text) || text == "expect" {
-            return Fate::Go;
-        }
-        if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
-            return Fate::Strip(*place);
-        }
-        if !text.contains('_') {
-            return Fate::Stay;
-        }
-        // Some servers take `_` for `-` (S16).
-        let folded = folded(text);
-        if let Some((_, place)) = self.protected.iter().find(|(name, _)| name.as_str() == folded) {
-            return Fate::Strip(*place);
-        }
-        if is_hop_by_hop(&folded) || is_framing(&folded) || is_forwarding(&folded) {
-            return Fate::Go;
-        }
-        Fate::Stay
-    }
-}
-
-/// `-` for `_`, in lower case.
-fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
-}
-
-fn begins(name: &str, folded_start: &str) -> bool {
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
-    name.len() >= folded_start.len()
-        && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
-}
-
-/// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-            | "proxy"
-    )
-}
-
-/// Fields that say where a message ends, which the encoder writes anew, and where it goes.
-fn is_framing(name: &str) -> bool {
-    matches!(name, "content-length" | "host")
-}
-
-/// Fields by which proxies name the client; a client's own are lies (S47).
-fn is_forwarding(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-server"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
-    )
-}
-
 /// Makes a client's head fit for the upstream, all but the injected fields. The target keeps its
 /// form; see [`super::route::Route::target`].
 ///
@@ -226,6 +46,7 @@ fn is_forwarding(name: &str) -> bool {
 /// A loop, or a query from which no parameter can be removed.
 pub(super) fn to_upstream(
     head: &mut Parts,
+    found: Survey,
     rules: &Rules,
     stripped: &[IntCounter],
     peer: &Peer,
@@ -237,30 +58,37 @@ pub(super) fn to_upstream(
     };
     let headers = &mut head.headers;
     if let Some(via) = &rules.via
+        && found.has(Survey::VIA)
         && headers.get_all(VIA).iter().any(|value| names_us(value, &via.pseudonym))
     {
         return Err(Refusal::Loop);
     }
-    let wants_trailers = lists(headers, &TE, "trailers");
+    let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
     let host = headers.get(HOST).cloned();
-    remove_named_in_connection(headers, |name| {
-        if let Fate::Strip(place) = rules.fate(name) {
-            count(place);
-        }
-    });
-    let doomed: Vec<(HeaderName, Fate)> = headers
-        .keys()
-        .map(|name| (name, rules.fate(name)))
-        .filter(|(_, fate)| !matches!(fate, Fate::Stay))
-        .map(|(name, fate)| (name.clone(), fate))
-        .collect();
-    for (name, fate) in doomed {
-        headers.remove(name);
-        if let Fate::Strip(place) = fate {
-            count(place);
+    if found.has(Survey::CONNECTION) {
+        remove_named_in_connection(headers, |name| match rules.fate(name) {
+            Fate::Strip(place) | Fate::Replace(place) => count(place),
+            Fate::Stay | Fate::Go => {}
+        });
+    }
+    let mut doomed = Vec::new();
+    for name in headers.keys() {
+        match rules.fate(name) {
+            Fate::Stay => continue,
+            Fate::Replace(place) => count(place),
+            Fate::Strip(place) => {
+                count(place);
+                doomed.push(name.clone());
+            }
+            Fate::Go => doomed.push(name.clone()),
         }
     }
-    strip_cookies(headers, &rules.cookies, count);
+    for name in doomed {
+        headers.remove(name);
+    }
+    if found.has(Survey::COOKIE) {
+        strip_cookies(headers, &rules.cookies, count);
+    }
     if wants_trailers {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, TE_OPTION);
@@ -288,14 +116,17 @@ pub(super) fn to_upstream(
 /// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
 /// `Connection` itself. `removed` is told of each.
 fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&HeaderName)) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
+    // What is always there names no field, or one that goes anyway.
+    let is_plain = |token: &[u8]| {
+        [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
+    };
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !is_plain(token))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect();
     for name in named {
         if name != CONNECTION && headers.remove(&name).is_some() {
@@ -353,7 +184,8 @@ fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usiz
     }
 }
 
-/// Puts the injected fields in. Nothing may touch the fields between this and the upstream.
+/// Puts the injected fields in, in place of whatever is there under their names. Nothing may touch
+/// the fields between this and the upstream.
 pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
     for (name, value, mode) in &presented.fields {
         if *mode == Mode::Set || !headers.contains_key(name) {
@@ -368,7 +200,9 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
         // hyper writes no length for an empty body, but `Content-Length: 0` means something on
         // a POST.
         Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        Some(_) => {}
+        Some(0) => {}
+        // hyper writes the length. The body was chunked the first time, if this is the second.
+        Some(_) => drop(headers.remove(TRANSFER_ENCODING)),
         // hyper would drop the chunked body of a GET unless told.
         None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
     }
@@ -387,17 +221,16 @@ pub(super) fn to_client(
     if leaks(headers, presented) {
         return Err(Refusal::Leak);
     }
-    remove_named_in_connection(headers, |_| {});
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name.as_str()) || **name == ALT_SVC)
-        .cloned()
-        .collect();
-    for name in doomed {
-        headers.remove(name);
+    if headers.contains_key(CONNECTION) {
+        remove_named_in_connection(headers, |_| {});
+        headers.remove(CONNECTION);
     }
-    if rejected {
-        headers.remove(WWW_AUTHENTICATE);
+    let is_doomed =
+        |name: &HeaderName| is_hop_by_hop(name.as_str()) || (rejected && name == WWW_AUTHENTICATE);
+    // Mostly there is none, or one.
+    while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
+    {
+        headers.remove(name);
     }
     Ok(())
 }
@@ -409,9 +242,17 @@ fn leaks(headers: &HeaderMap, presented: &Presented) -> bool {
         .fields
         .iter()
         .filter(|(_, value, _)| value.is_sensitive())
-        .filter_map(|(_, value, _)| value.to_str().ok()?.rsplit(' ').next())
-        .filter(|secret| secret.len() >= SHORTEST_LEAK && secret.len() <= longest)
+        .filter_map(|(_, value, _)| last_word(value.as_bytes(), longest))
+        .filter(|secret| secret.len() >= SHORTEST_LEAK)
         .any(|secret| headers.values().any(|value| holds(value, secret)))
+}
+
+/// What follows the last space, if it has `most` bytes at most. Tokens are long and header values
+/// are not, so this looks at little.
+fn last_word(value: &[u8], most: usize) -> Option<&str> {
+    let tail = &value[value.len().saturating_sub(most + 1)..];
+    let word = tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)?;
+    std::str::from_utf8(word).ok()
 }
 
 fn holds(value: &HeaderValue, secret: &str) -> bool {
@@ -444,7 +285,6 @@ pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
 /// request modifiers, response control or the content's format.
 fn is_trailer(name: &str) -> bool {
     !is_hop_by_hop(name)
-        && !is_framing(name)
         && !is_forwarding(name)
         && !name.starts_with("if-")
         && !matches!(
@@ -454,12 +294,14 @@ fn is_trailer(name: &str) -> bool {
                 | "authorization"
                 | "cache-control"
                 | "content-encoding"
+                | "content-length"
                 | "content-range"
                 | "content-type"
                 | "cookie"
                 | "date"
                 | "expect"
                 | "expires"
+                | "host"
                 | "location"
                 | "max-forwards"
                 | "pragma"
@@ -474,10 +316,23 @@ fn is_trailer(name: &str) -> bool {
         )
 }
 
-/// Whether a challenge binds authentication to the connection (S40).
-pub(super) fn binds_connection(headers: &HeaderMap) -> bool {
-    headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
+/// Removes challenges for authentication that binds to the connection (S40), which clients would
+/// share. True if there were any: the connection must not be used again.
+pub(super) fn remove_connection_challenges(headers: &mut HeaderMap) -> bool {
+    if !headers.contains_key(WWW_AUTHENTICATE) {
+        return false;
+    }
+    let binds = |challenge: &HeaderValue| {
         let text = String::from_utf8_lossy(challenge.as_bytes()).to_ascii_lowercase();
         text.contains("ntlm") || text.contains("negotiate")
-    })
+    };
+    let all: Vec<HeaderValue> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if !all.iter().any(binds) {
+        return false;
+    }
+    headers.remove(WWW_AUTHENTICATE);
+    for other in all.into_iter().filter(|challenge| !binds(challenge)) {
+        headers.append(WWW_AUTHENTICATE, other);
+    }
+    true
 }

@@ -3,6 +3,9 @@
 //! Reaching this listener is as good as holding the credential, so a web page in the user's
 //! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3).
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +13,7 @@ use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri, Version};
 
+use super::headers::Survey;
 use super::refusal::Refusal;
 use crate::server::Peer;
 
@@ -43,7 +47,9 @@ impl<'h> Host<'h> {
         }
         let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
         let port = port(rest)?;
-        if let Ok(address) = name.parse::<Ipv4Addr>() {
+        if name.starts_with(|c: char| c.is_ascii_digit())
+            && let Ok(address) = name.parse::<Ipv4Addr>()
+        {
             return Some((Self::Address(IpAddr::V4(address)), port));
         }
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -101,7 +107,12 @@ impl Guard {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn admit(&self, head: &mut Parts, peer: &Peer) -> Result<(), Refusal> {
+    pub(super) fn admit(
+        &self,
+        head: &mut Parts,
+        found: Survey,
+        peer: &Peer,
+    ) -> Result<(), Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
@@ -111,9 +122,13 @@ impl Guard {
         {
             return Err(Refusal::ForeignHost);
         }
-        from_own_pages(&head.headers, own)?;
+        if found.has(Survey::ORIGIN | Survey::SEC_FETCH_SITE) {
+            from_own_pages(&head.headers, own)?;
+        }
         let target = origin_form(&head.uri, &head.method, own)?;
-        well_framed(&head.headers)?;
+        if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
+            well_framed(&head.headers)?;
+        }
         if let Some(target) = target {
             head.uri = target;
         }
