@@ -62,7 +62,7 @@ def give_up(number, _frame):
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, give_up)
-    signal.alarm(int(600 + 3 * SECONDS))
+    signal.alarm(int(900 + 3 * SECONDS))
     try:
         main()
     finally:

@@ -27,7 +27,6 @@ from harness import (
     Load,
     check,
     get,
-    note,
     now,
     records,
     start,
@@ -93,8 +92,11 @@ class Portal:
     def live(self, table):
         """How many tokens the database holds that would still be taken."""
         alive = {"refreshtoken": "revoked IS NULL", "accesstoken": "expires > datetime('now')"}[table]
+        return self.count(table, alive)
+
+    def count(self, table, condition="TRUE"):
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=20)) as database:
-            return database.execute(f"SELECT count(*) FROM oauth2_provider_{table} WHERE {alive}").fetchone()[0]
+            return database.execute(f"SELECT count(*) FROM oauth2_provider_{table} WHERE {condition}").fetchone()[0]
 
     def check_nothing_left(self, claim):
         left = {table: self.live(table) for table in ("refreshtoken", "accesstoken")}
@@ -103,7 +105,8 @@ class Portal:
 
 def steady(name, grace=0):
     portal = Portal(name, grace=grace)
-    load = Load(f"{name}-load", {"seconds": SECONDS, "prefix": "/base/", "roads": ["access_token"], "routes": [{"name": name, "rate": 20}]})
+    settings = {"seconds": SECONDS, "prefix": "/base/", "roads": ["access_token"]}
+    load = Load(f"{name}-load", {**settings, "routes": [{"name": name, "rate": 20}]})
     bearerd = portal.bearerd()
     load.start(bearerd.base)
     refusals = []
@@ -175,20 +178,13 @@ def stop(name):
     # The answer comes so late that the end comes first; the portal has rotated by then.
     portal = Portal(name, answer_delay=1.0, lifetime=10)
     bearerd = portal.bearerd()
-    rotated = until(lambda: ever(portal) >= 2, 20)
+    rotated = until(lambda: portal.count("refreshtoken") == 2, 20)
     check(rotated and len(portal.asked()) == 1, f"{name}: a renewal is on its way", [it["grant"] for it in portal.asked()])
     bearerd.close()
     until(lambda: len(portal.asked()) == 2, 5)
     time.sleep(0.2)
-    note(f"{name}: withdrawn: {len(portal.withdrawn())}")
     portal.check_nothing_left("after an end amid a renewal")
     portal.process.kill()
-
-
-def ever(portal):
-    """How many refresh tokens the portal has ever made."""
-    with contextlib.closing(sqlite3.connect(f"file:{portal.database}?mode=ro", uri=True, timeout=20)) as database:
-        return database.execute("SELECT count(*) FROM oauth2_provider_refreshtoken").fetchone()[0]
 
 
 SCENES = {
