@@ -5,6 +5,7 @@
 //! stays with its worker for life. All workers accept on all addresses, and a worker that has
 //! taken a connection hands it over if another one, chosen at random, has fewer.
 
+mod hosts;
 mod limits;
 mod listener;
 mod problem;
@@ -31,6 +32,7 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
+pub use hosts::{Host, Hosts};
 pub use limits::Limits;
 use listener::Acceptor;
 pub use listener::Listener;
@@ -42,6 +44,7 @@ pub use watch::{Expired, Watch};
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::vocab::descriptors;
 
 /// The sweeps' intervals.
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -293,7 +296,8 @@ impl<H: Handler> Crew<H> {
         if let Some(counters) = &fleet.counters {
             counters.accepted.inc();
         }
-        if fleet.connections() >= fleet.limits.connections {
+        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&stream);
+        if starved || fleet.connections() >= fleet.limits.connections {
             fleet.refusals().count(Own::Crowded);
             drop(stream.try_write(&Own::Crowded.problem().to_bytes()));
             return;

@@ -236,6 +236,9 @@ impl Presentation {
     /// Waits until the fields are usable, `longest` at most. `None` if they are not by then, or
     /// if too many requests wait already.
     pub async fn wait(&self, longest: Duration) -> Option<Arc<Presented>> {
+        for token in self.tokens.iter().filter(|token| token.usable().is_none()) {
+            token.nudge();
+        }
         self.wait_for(longest, |presented| presented.is_usable(Moment::now()), || true).await
     }
 

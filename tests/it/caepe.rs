@@ -61,12 +61,24 @@ fn load(process: &Process) -> Load {
 
 #[test]
 fn a_user_is_served_over_some_lifetimes_and_logged_out_at_the_end() {
-    let stage = stage(keycloak(2));
+    user_lifetimes(2, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_user_is_served_over_a_minute() {
+    user_lifetimes(4, Duration::from_secs(60));
+}
+
+fn user_lifetimes(seconds: u64, period: Duration) {
+    let stage = stage(keycloak(seconds));
     let process = stage.user();
     let load = load(&process);
-    eventually(|| stage.asked("refresh_token") >= 4, || process.log());
-    load.more(5);
+    load.go_on(period);
     load.all_ok();
+    let about = usize::try_from(period.as_secs() / seconds).unwrap();
+    let refreshes = stage.asked("refresh_token");
+    assert!((about..about * 2).contains(&refreshes), "{refreshes} refreshes");
     assert_eq!(stage.asked("password"), 1);
     assert!(process.replays() < 0.5);
     stage.api.assert_saw_no_foreign_credential();
@@ -78,13 +90,25 @@ fn a_user_is_served_over_some_lifetimes_and_logged_out_at_the_end() {
 
 #[test]
 fn a_service_account_is_served_over_some_lifetimes() {
-    let stage = stage(keycloak(2));
+    service_lifetimes(2, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_service_account_is_served_over_a_minute() {
+    service_lifetimes(4, Duration::from_secs(60));
+}
+
+fn service_lifetimes(seconds: u64, period: Duration) {
+    let stage = stage(keycloak(seconds));
     let own = [("CAEPE_CLIENT_ID", SERVICE.0), ("CAEPE_CLIENT_SECRET", SERVICE.1)];
     let process = stage.start("caepe-service", &own);
     let load = load(&process);
-    eventually(|| stage.asked("client_credentials") >= 5, || process.log());
-    load.more(5);
+    load.go_on(period);
     load.all_ok();
+    let about = usize::try_from(period.as_secs() / seconds).unwrap();
+    let logins = stage.asked("client_credentials");
+    assert!((about..about * 2).contains(&logins), "{logins} logins");
     assert_eq!(stage.asked("refresh_token") + stage.asked("password"), 0);
     assert!(process.replays() < 0.5);
     stage.api.assert_saw_no_foreign_credential();
@@ -131,6 +155,20 @@ fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
     }
     let refused = log.iter().filter(|(_, status, _)| *status != 200).count();
     assert!(refused <= logins.len(), "{log:?}");
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_session_of_twelve_seconds_leads_to_a_login_about_every_twelve_seconds() {
+    let stage = stage(keycloak(5).ending(Duration::from_secs(12)));
+    let process = stage.user();
+    let load = load(&process);
+    load.go_on(Duration::from_secs(60));
+    load.all_ok();
+    let logins = stage.asked("password");
+    assert!((5..=7).contains(&logins), "{logins} logins");
+    let all = stage.issuer.with(|issuer| issuer.log.len());
+    assert!(all <= 5 * logins, "{all} token requests");
 }
 
 #[test]

@@ -154,6 +154,28 @@ fn a_token_that_is_fresh_per_use_is_signed_anew_for_every_request_and_others_are
     }
 }
 
+#[test]
+fn blaming_a_token_that_no_request_is_made_from_is_a_mistake_with_its_line() {
+    let yaml = "
+tokens:
+  parent: {value: {from: {env: KEY}}}
+  child:
+    http:
+      acquire: {url: 'https://issuer.example/token'}
+      value: /access_token
+      parent_fault: [{status: [401], renew: parent}]
+routes: [{upstream: 'https://api.example'}]";
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bearerd"))
+        .args(["check", "--config"])
+        .arg(file("blame.yaml", yaml))
+        .env("KEY", "x")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{errors}");
+    assert!(errors.contains(":5:5: ") && errors.contains("`renew: parent`"), "{errors}");
+}
+
 /// A client-credentials token; the first try is answered with 500.
 fn proving(client: &str, environment: &[(&str, &str)]) -> (Double<Scripted>, Process) {
     let issuer = Scripted::run(|_, before| match before {

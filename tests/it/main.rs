@@ -3,9 +3,11 @@
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod admin;
 mod caepe;
 mod cli;
 mod custom;
+mod docs;
 mod doubles;
 mod educates;
 mod examples;

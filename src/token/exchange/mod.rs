@@ -20,6 +20,7 @@ use self::value::KeptSecret;
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
+use super::state::StateFile;
 use super::template::{Scope, Template};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
@@ -69,6 +70,8 @@ pub struct Refreshing {
     /// The configured refresh token, where the initial request is itself a refresh and there is
     /// no other credential (`grant: refresh_token`).
     pub seed: Option<KeptSecret>,
+    /// Where the newest one outlives the process.
+    pub state: Option<StateFile>,
 }
 
 /// How grants are withdrawn.
