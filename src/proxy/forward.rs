@@ -245,7 +245,7 @@ fn checked(mut head: response::Parts, arrival: &mut Arrival) -> Result<response:
             .map_err(|_| Refusal::Malformed("has no valid length".into()))?;
         head.headers.insert(CONTENT_LENGTH, one);
     }
-    if headers::binds_connection(&head.headers) {
+    if headers::remove_connection_challenges(&mut head.headers) {
         arrival.last();
     }
     Ok(head)

@@ -115,7 +115,7 @@ impl Handler for Proxy {
             Err(refusal) => {
                 tracing::debug!(slug = refusal.slug(), %refusal, "refused");
                 self.refused.count(&refusal);
-                let response = refusal.into_response(peer.watch.owes_body());
+                let response = refusal.to_response(peer.watch.owes_body());
                 record.answered(response.status().as_u16());
                 response.map(|body| Answer::own(body, record))
             }

@@ -2,25 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONNECTION};
+use http::{HeaderValue, Response, StatusCode};
 use prometheus::IntCounter;
 
 use crate::net::body::Body;
 use crate::net::dial::DialError;
+use crate::server::Problem;
 use crate::telemetry::metrics::Metrics;
-
-/// Marks an answer as bearerd's own, so that nobody takes it for the upstream's.
-const MARK: HeaderName = HeaderName::from_static("bearerd-refusal");
-
-/// Keeps other sites' pages from embedding the answer.
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What a 405 must list (RFC 9110 section 15.5.6).
 const METHODS: HeaderValue =
@@ -234,38 +225,22 @@ impl Refusal {
         }
     }
 
-    /// The answer: a problem (RFC 9457) with the fields that keep browsers and caches from making
-    /// anything of it. `close` announces that the connection ends, where a body is left unread.
+    /// The answer. `close` announces that the connection ends, where a body is left unread.
     #[must_use]
-    pub fn into_response(&self, close: bool) -> Response<Body> {
-        let status = self.status();
-        let problem = serde_json::json!({
-            "type": format!("urn:bearerd:problem:{}", self.slug()),
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": format!("{self}. {}", self.advice()),
-            "blame": self.blame().as_str(),
-        });
-        let mut response = Response::new(Body::Full(Bytes::from(problem.to_string())));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
-        headers.insert(MARK, HeaderValue::from_static(self.slug()));
-        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-            headers.insert(DATE, date);
-        }
-        if let Some(after) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
-        }
+    pub fn to_response(&self, close: bool) -> Response<Body> {
+        let problem = Problem {
+            status: self.status(),
+            slug: self.slug(),
+            blame: self.blame().as_str(),
+            detail: &format!("{self}. {}", self.advice()),
+            retry_after: self.retry_after().map(|after| after.as_secs()),
+        };
+        let mut response = problem.to_response().map(Body::Full);
         if matches!(self, Self::Method) {
-            headers.insert(ALLOW, METHODS);
+            response.headers_mut().insert(ALLOW, METHODS);
         }
         if close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -356,7 +331,7 @@ mod tests {
     fn every_refusal_is_counted_and_says_what_to_do() {
         for refusal in refusals() {
             assert!(SLUGS.contains(&refusal.slug()), "{refusal:?}");
-            let response = refusal.into_response(false);
+            let response = refusal.to_response(false);
             assert_eq!(response.headers()["bearerd-refusal"], refusal.slug());
             assert_eq!(response.headers()["content-security-policy"], "default-src 'none'");
             assert_eq!(response.headers()["cache-control"], "no-store");
@@ -371,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_is_not_the_clients_fault() {
-        let response = Refusal::NoToken.into_response(false);
+        let response = Refusal::NoToken.to_response(false);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(Refusal::NoToken.blame(), Blame::Issuer);

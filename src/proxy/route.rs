@@ -212,3 +212,106 @@ impl Route {
         !self.rejecting.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn routes(yaml: &str) -> Routes {
+        let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
+        let surroundings = Surroundings {
+            limits: &Limits::default(),
+            metrics: &Metrics::new().unwrap(),
+            shutdown: &Shutdown::new(),
+            via: true,
+        };
+        Routes::new(&settings, |_| None, surroundings).unwrap()
+    }
+
+    fn found(routes: &Routes, host: &str, target: &str) -> Result<String, Refusal> {
+        let request = http::Request::builder().uri(target).header("host", host).body(()).unwrap();
+        routes.find(&request.into_parts().0).map(|route| route.name.as_str().to_owned())
+    }
+
+    const THREE: &str = "
+- {name: all, upstream: 'http://127.0.0.1:1'}
+- {name: api, upstream: 'http://127.0.0.1:2', match: {path: /api}}
+- {name: v2, upstream: 'http://127.0.0.1:3', match: {path: /api/v2}, encoded_slash: true}
+- {name: other, upstream: 'http://127.0.0.1:4', match: {host: Other.local}}
+";
+
+    #[test]
+    fn a_host_comes_before_a_path_and_a_long_path_before_a_short_one() {
+        let routes = routes(THREE);
+        for (host, target, expected) in [
+            ("localhost", "/", "all"),
+            ("localhost", "/apix", "all"),
+            ("localhost", "/api", "api"),
+            ("localhost", "/api?x=/api/v2", "api"),
+            ("localhost", "/api/v2/x", "v2"),
+            ("localhost", "/api/v2x", "api"),
+            ("other.LOCAL:81", "/api/v2", "other"),
+            ("other.local.", "/", "other"),
+            ("localhost", "*", "all"),
+        ] {
+            assert_eq!(found(&routes, host, target).unwrap(), expected, "{host} {target}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_chooses_a_route_is_judged_first() {
+        let routes = routes(THREE);
+        for bad in ["/x/../api", "/api%2Fv2", "/%61pi/%2e%2e/x", "//api", "/api\\x"] {
+            assert!(matches!(found(&routes, "localhost", bad), Err(Refusal::Path(_))), "{bad}");
+        }
+        assert_eq!(found(&routes, "localhost", "/api/v2/a%2Fb").unwrap(), "v2");
+        assert!(found(&routes, "localhost", "/api/v2/..%2Fb").is_err());
+    }
+
+    #[test]
+    fn a_lone_route_judges_only_what_it_changes() {
+        let plain = routes("- upstream: http://127.0.0.1:1");
+        assert!(found(&plain, "a", "/x/../y//%2e%2f").is_ok());
+        let based = routes("- upstream: http://127.0.0.1:1/base");
+        assert!(found(&based, "a", "/x/../y").is_err());
+        let cut =
+            routes("- {upstream: 'http://127.0.0.1:1', match: {path: /a}, strip_prefix: true}");
+        assert!(found(&cut, "a", "/a/../y").is_err());
+        assert!(matches!(found(&cut, "a", "/b"), Err(Refusal::NoRoute)));
+    }
+
+    proptest! {
+        #[test]
+        fn routing_equals_a_naive_model(
+            paths in proptest::collection::btree_set("(/[ab]{1,2}){0,3}/?", 1..6),
+            target in "(/[ab]{1,2}){0,4}/?",
+        ) {
+            let paths: Vec<String> = paths.into_iter().filter(|path| !path.is_empty()).collect();
+            prop_assume!(!paths.is_empty() && !target.is_empty());
+            let yaml: String = paths
+                .iter()
+                .enumerate()
+                .map(|(i, path)| {
+                    format!("- {{name: r{i}, upstream: 'http://127.0.0.1:1', match: {{path: {path}}}}}\n")
+                })
+                .collect();
+            let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+            let naive = paths
+                .iter()
+                .enumerate()
+                .filter(|(_, path)| {
+                    let (own, asked) = (segments(path), segments(&target));
+                    if own.last().is_some_and(String::is_empty) {
+                        asked.len() >= own.len() && own[..own.len() - 1] == asked[..own.len() - 1]
+                    } else {
+                        asked.len() >= own.len() && own == asked[..own.len()]
+                    }
+                })
+                .max_by_key(|(_, path)| path.len())
+                .map(|(i, _)| format!("r{i}"));
+            prop_assert_eq!(found(&routes(&yaml), "localhost", &target).ok(), naive);
+        }
+    }
+}

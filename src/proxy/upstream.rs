@@ -140,7 +140,7 @@ impl Upstream {
     async fn open(&self) -> Result<Lease, DialError> {
         let io = self.dialer.dial().await?;
         let heard = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard) });
+        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard), mute: false });
         let (sender, connection) = self.builder.handshake(io).await.map_err(|error| {
             DialError::Connect { host: String::new(), source: io::Error::other(error) }
         })?;
@@ -153,11 +153,37 @@ impl Upstream {
     }
 }
 
-/// A connection that notes whether anything was received.
+/// A connection that notes whether anything was received, and that goes on reading when it
+/// cannot write any more: an upstream may answer early and close, and hyper would look at the
+/// failed write before it looks at the answer.
 #[derive(Debug)]
 struct Heard {
     io: Io,
     heard: Arc<AtomicBool>,
+    mute: bool,
+}
+
+impl Heard {
+    /// Turns a failed write into one that never ends. The end of the connection is then found by
+    /// reading, behind whatever the upstream has sent.
+    fn unless_broken<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        match outcome {
+            Poll::Ready(Err(error)) if is_broken(&error) => {
+                self.mute = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsyncRead for Heard {
@@ -181,15 +207,23 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.unless_broken(outcome, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.unless_broken(outcome, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.mute { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_shutdown(cx) }
     }
 
     fn poll_write_vectored(
@@ -197,7 +231,11 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        if self.mute {
+            return Poll::Pending;
+        }
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.unless_broken(outcome, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,6 +7,7 @@
 
 mod limits;
 mod listener;
+mod problem;
 mod socket;
 mod watch;
 
@@ -33,7 +34,9 @@ use tokio::sync::{Notify, mpsc};
 pub use limits::Limits;
 use listener::Acceptor;
 pub use listener::Listener;
-use socket::Socket;
+use problem::Own;
+pub use problem::Problem;
+use socket::{Refusals, Socket};
 use watch::{Clock, Verdict, poll_verdict};
 pub use watch::{Expired, Watch};
 
@@ -53,11 +56,6 @@ const BUFFER: usize = 128 * 1024;
 
 /// hyper's own limit on header fields, below which it needs no allocation for them.
 const FREE_FIELDS: usize = 100;
-
-/// Sent where there are too many connections already.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
-    content-length: 0\r\nretry-after: 1\r\ncache-control: no-store\r\n\
-    content-security-policy: default-src 'none'\r\n\r\n";
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -88,6 +86,13 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A peer whose connection nobody watches; for tests of handlers.
+    #[cfg(test)]
+    pub(crate) fn unwatched(addr: SocketAddr) -> Self {
+        let watch = Arc::new(Watch::new(Arc::new(Clock::new())));
+        Self { addr, local: addr, watch, label: OnceLock::new() }
+    }
+
     /// The client's IP address as a header value, made once a connection.
     #[must_use]
     pub fn label(&self) -> &HeaderValue {
@@ -104,7 +109,7 @@ pub struct Counters {
     connections: IntGauge,
     accepted: IntCounter,
     accept_errors: IntCounter,
-    refused: IntCounter,
+    refusals: Refusals,
 }
 
 impl Counters {
@@ -115,7 +120,7 @@ impl Counters {
             connections: metrics.connections.clone(),
             accepted: metrics.accepted.clone(),
             accept_errors: metrics.accept_errors.clone(),
-            refused: metrics.rejected("connections"),
+            refusals: Refusals::new(metrics),
         }
     }
 }
@@ -154,6 +159,10 @@ impl Fleet {
         let other = (here + fastrand::usize(1..count)) % count;
         let load = |index: usize| self.posts[index].connections.load(Relaxed);
         if load(other) < load(here) { other } else { here }
+    }
+
+    fn refusals(&self) -> Refusals {
+        self.counters.as_ref().map(|counters| counters.refusals.clone()).unwrap_or_default()
     }
 
     fn connections(&self) -> usize {
@@ -285,10 +294,8 @@ impl<H: Handler> Crew<H> {
             counters.accepted.inc();
         }
         if fleet.connections() >= fleet.limits.connections {
-            if let Some(counters) = &fleet.counters {
-                counters.refused.inc();
-            }
-            drop(stream.try_write(TOO_MANY));
+            fleet.refusals().count(Own::Crowded);
+            drop(stream.try_write(&Own::Crowded.problem().to_bytes()));
             return;
         }
         let place = fleet.place(self.index);
@@ -311,7 +318,7 @@ impl<H: Handler> Crew<H> {
         watches.push(Arc::clone(&watch));
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
-        let socket = Socket::new(stream, Arc::clone(&watch));
+        let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals());
         let peer = Peer { addr, local, watch, label: OnceLock::new() };
         let task = serve_connection(Arc::clone(self), socket, peer, seat);
         drop(self.fleet.shutdown.spawn(task));

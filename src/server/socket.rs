@@ -6,26 +6,43 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::problem::Own;
 use super::watch::{Verdict, Watch};
+use crate::telemetry::metrics::Metrics;
 
 /// Most bytes that are read and dropped after the last answer.
 const MOST_LINGERING: usize = 1024 * 1024;
 
-/// Sent where a request's head took too long; hyper has no words for it.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-    content-length: 0\r\ncache-control: no-store\r\n\
-    content-security-policy: default-src 'none'\r\n\r\n";
+/// Counts the answers of our own, by reason; nothing where nobody counts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusals(Option<Arc<[IntCounter; Own::ALL.len()]>>);
+
+impl Refusals {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self(Some(Arc::new(Own::ALL.map(|own| metrics.rejected(own.problem().slug)))))
+    }
+
+    pub(super) fn count(&self, own: Own) {
+        if let Some(counters) = &self.0 {
+            counters[own as usize].inc();
+        }
+    }
+}
 
 /// A [`TcpStream`] that notes what happens in a [`Watch`].
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
     watch: Arc<Watch>,
+    refusals: Refusals,
     closing: Closing,
+    /// An answer of our own that is sent in place of hyper's, and how much of it is sent.
+    own: Option<(Vec<u8>, usize)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +53,36 @@ enum Closing {
 }
 
 impl Socket {
-    pub(super) fn new(tcp: TcpStream, watch: Arc<Watch>) -> Self {
-        Self { tcp, watch, closing: Closing::No }
+    pub(super) const fn new(tcp: TcpStream, watch: Arc<Watch>, refusals: Refusals) -> Self {
+        Self { tcp, watch, refusals, closing: Closing::No, own: None }
+    }
+
+    /// Finds an answer of hyper's own among what it writes: to a head that it could not read,
+    /// without a word of advice or the fields that keep browsers from acting on it.
+    fn substitute(&mut self, first: &[u8], total: usize) {
+        if self.own.is_none()
+            && first.len() == total
+            && self.watch.is_in_head()
+            && let Some(own) = Own::of_hyper(first)
+        {
+            self.refusals.count(own);
+            self.own = Some((own.problem().to_bytes(), 0));
+        }
+    }
+
+    /// Sends the answer of our own; done when all of it is sent, which counts as `total`.
+    fn poll_own(&mut self, cx: &mut Context<'_>, total: usize) -> Poll<io::Result<usize>> {
+        while let Some((bytes, sent)) = &mut self.own {
+            let outcome = Pin::new(&mut self.tcp).poll_write(cx, &bytes[*sent..]);
+            match ready!(outcome)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *sent += count,
+            }
+            if *sent == bytes.len() {
+                self.own = None;
+            }
+        }
+        Poll::Ready(Ok(total))
     }
 
     fn note_read(&self, outcome: &Poll<io::Result<()>>, count: usize) {
@@ -65,7 +110,8 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         if self.watch.verdict() == Verdict::HeadTooSlow {
             if self.watch.may_speak() {
-                drop(self.tcp.try_write(TOO_SLOW));
+                self.refusals.count(Own::SlowHead);
+                drop(self.tcp.try_write(&Own::SlowHead.problem().to_bytes()));
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -82,7 +128,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.substitute(bytes, bytes.len());
+        let outcome = if self.own.is_some() {
+            self.poll_own(cx, bytes.len())
+        } else {
+            Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        };
         self.note_write(&outcome);
         outcome
     }
@@ -119,6 +170,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = slices {
+            return self.poll_write(cx, only);
+        }
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
         self.note_write(&outcome);
         outcome

@@ -236,6 +236,11 @@ impl Watch {
         }
     }
 
+    /// Whether a head is being read.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.is(Phase::Head)
+    }
+
     /// Whether an answer of the server's own may be written past hyper: part of a head has
     /// arrived and no earlier answer is unsent.
     pub(super) fn may_speak(&self) -> bool {

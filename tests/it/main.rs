@@ -4,6 +4,8 @@ mod cli;
 mod framing;
 mod guard;
 mod layers;
+mod pool;
 mod readme;
+mod streaming;
 mod strip;
 mod support;

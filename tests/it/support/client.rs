@@ -85,6 +85,14 @@ impl Client {
         }
     }
 
+    /// What has come, or else comes next; nothing at the end of the connection.
+    pub fn some(&mut self) -> Vec<u8> {
+        if self.buffer.is_empty() {
+            self.more().expect("bytes");
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Only the head of an answer.
     pub fn head(&mut self) -> Head {
         Head::parse(&self.take_through(b"\r\n\r\n"))

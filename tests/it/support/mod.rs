@@ -7,7 +7,7 @@ mod upstream;
 use std::time::Duration;
 
 pub use client::{Answer, Client};
-pub use sidecar::{Setup, Sidecar};
+pub use sidecar::Sidecar;
 pub use upstream::{Conversation, Upstream};
 
 /// No test waits longer for anything.

@@ -4,41 +4,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bearerd::proxy::route::{Routes, Settings, Surroundings};
+use bearerd::config::{self, Overrides};
+use bearerd::proxy::route::{Routes, Surroundings};
 use bearerd::proxy::{Proxy, State};
-use bearerd::server::{Counters, Limits, Listener, workers};
+use bearerd::server::{Counters, Listener, workers};
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry::metrics::Metrics;
-use bearerd::token::handle::Handle;
+use bearerd::token::Tokens;
+use bearerd::vocab::Text;
 
 use super::{Client, PATIENCE, Upstream};
 
-/// How a sidecar is to be.
-pub struct Setup {
-    /// The `routes` as YAML; `UPSTREAM` stands for the upstream's URL.
-    pub routes: String,
-    pub limits: Limits,
-    pub hosts: Vec<String>,
-    pub workers: usize,
-    pub tokens: Vec<Handle>,
-    pub token_wait: Duration,
-}
+/// The routes of most tests.
+const ROUTES: &str =
+    "routes: [{upstream: UPSTREAM, inject: {Authorization: Bearer secret-credential}}]";
 
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            routes: "- {upstream: UPSTREAM, inject: {Authorization: Bearer secret-credential}}"
-                .to_owned(),
-            limits: Limits::default(),
-            hosts: Vec::new(),
-            workers: 1,
-            tokens: Vec::new(),
-            token_wait: Duration::from_secs(2),
-        }
-    }
-}
-
-/// A proxy listener in this process; it ends with the value.
+/// A proxy listener in this process, with its tokens; it ends with the value.
 pub struct Sidecar {
     pub address: SocketAddr,
     pub metrics: Arc<Metrics>,
@@ -49,46 +30,57 @@ pub struct Sidecar {
 impl Sidecar {
     /// A sidecar with one route that injects `Authorization: Bearer secret-credential`.
     pub fn before(upstream: &Upstream) -> Self {
-        Self::start(upstream, Setup::default())
+        Self::start(upstream, "")
     }
 
-    /// A sidecar with these routes.
-    pub fn with_routes(upstream: &Upstream, routes: &str) -> Self {
-        Self::start(upstream, Setup { routes: routes.to_owned(), ..Setup::default() })
+    /// A sidecar with these `limits`, and the usual route.
+    pub fn limited(upstream: &Upstream, limits: &str) -> Self {
+        Self::start(upstream, &format!("limits: {{{limits}}}\n"))
     }
 
-    pub fn start(upstream: &Upstream, setup: Setup) -> Self {
-        let yaml = setup.routes.replace("UPSTREAM", &upstream.url());
-        let settings: Vec<Settings> = serde_yaml::from_str(&yaml).expect("routes");
+    /// A sidecar with a configuration, in which `UPSTREAM` stands for the upstream's URL. Without
+    /// `routes` it has the usual one.
+    pub fn start(upstream: &Upstream, yaml: &str) -> Self {
+        let mut yaml = yaml.to_owned();
+        if !yaml.contains("routes:") {
+            yaml.push_str(ROUTES);
+        }
+        let yaml = yaml.replace("UPSTREAM", &upstream.url());
+        let loaded = config::parse(&yaml, Overrides::default())
+            .unwrap_or_else(|problems| panic!("{:?}", problems.sorted()));
+        let config = loaded.config;
         let metrics = Arc::new(Metrics::new().unwrap());
         let shutdown = Shutdown::new();
+        let tokens = Tokens::new(loaded.plans, &Tokens::default(), &metrics, &shutdown);
         let surroundings = Surroundings {
-            limits: &setup.limits,
+            limits: &config.limits,
             metrics: &metrics,
             shutdown: &shutdown,
-            via: true,
+            via: config.via,
         };
-        let find = |name: &_| setup.tokens.iter().find(|token| token.name() == name).cloned();
-        let routes = Routes::new(&settings, find, surroundings).expect("routes");
-        let hosts = setup.hosts.iter().map(String::as_str);
-        let state = State::new(routes, hosts, setup.token_wait);
+        let routes =
+            Routes::new(&config.routes, |name| tokens.handle(name), surroundings).expect("routes");
+        let hosts = config.hosts.iter().map(Text::as_str);
+        let state = State::new(routes, hosts, config.token_wait.0);
         let proxy = Arc::new(Proxy::new(Arc::new(ArcSwap::from_pointee(state)), &metrics));
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a free port");
         let address = listener.local_addr();
         let counters = Counters::new(&metrics);
-        let team = workers(setup.workers, setup.limits, Some(counters), shutdown.clone());
-        let threads = team
+        let count = config.workers.map_or(1, usize::from);
+        let team = workers(count, config.limits.clone(), Some(counters), shutdown.clone());
+        let mut threads: Vec<_> = team
             .into_iter()
             .map(|worker| {
                 let listener = listener.try_clone().unwrap();
                 let proxy = Arc::clone(&proxy);
-                std::thread::spawn(move || {
-                    let runtime =
-                        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(worker.serve(vec![listener], proxy)).unwrap();
-                })
+                thread(async move { worker.serve(vec![listener], proxy).await.unwrap() })
             })
             .collect();
+        let ends = shutdown.clone();
+        threads.push(thread(async move {
+            tokens.start();
+            ends.closing().await;
+        }));
         Self { address, metrics, shutdown, threads }
     }
 
@@ -96,7 +88,7 @@ impl Sidecar {
         Client::connect(self.address)
     }
 
-    /// The value of a series, as it is written in the metrics.
+    /// The value of a series, as it is written in the metrics; 0 if it is not there.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -112,6 +104,14 @@ impl Sidecar {
     }
 }
 
+/// Runs a future on a thread and runtime of its own.
+fn thread(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(future);
+    })
+}
+
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.shutdown.close();
@@ -120,10 +120,9 @@ impl Drop for Sidecar {
             while !thread.is_finished() && std::time::SystemTime::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            if thread.is_finished() {
-                thread.join().expect("the worker did not panic");
-            } else if !std::thread::panicking() {
-                panic!("the worker does not end");
+            assert!(thread.is_finished() || std::thread::panicking(), "a thread does not end");
+            if thread.is_finished() && thread.join().is_err() && !std::thread::panicking() {
+                panic!("a worker panicked");
             }
         }
     }
