@@ -7,14 +7,13 @@ use http::uri::PathAndQuery;
 use http::{Uri, header::HOST};
 
 use super::access::Access;
-use super::guard::Host;
 use super::headers::{Rules, Via};
 use super::refusal::Refusal;
 pub use super::settings::{HostField, Match, Settings, Strip, check};
 use super::target::{self, Care};
 use super::upstream::Upstream;
 use crate::net::tls::TlsError;
-use crate::server::Limits;
+use crate::server::{Host, Limits};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::token::handle::Handle;

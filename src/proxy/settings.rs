@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::Rule;
-use super::guard::Host;
 use crate::net::tls;
+use crate::server::Host;
 use crate::token::present::Inject;
 use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, Text};
 

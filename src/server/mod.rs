@@ -5,6 +5,7 @@
 //! stays with its worker for life. All workers accept on all addresses, and a worker that has
 //! taken a connection hands it over if another one, chosen at random, has fewer.
 
+mod hosts;
 mod limits;
 mod listener;
 mod problem;
@@ -31,6 +32,7 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
+pub use hosts::{Host, Hosts};
 pub use limits::Limits;
 use listener::Acceptor;
 pub use listener::Listener;
