@@ -15,6 +15,7 @@ use super::pool::Lease;
 use super::record::Record;
 use crate::net::body::Body;
 use crate::server::Watch;
+use crate::token::present::Presented;
 
 /// The upstream's body together with the connection that it comes from.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ pub struct Answer {
 #[derive(Debug)]
 enum Source {
     Own(Body),
-    Upstream(Arrival),
+    Upstream(Arrival, Arc<Presented>),
 }
 
 impl Answer {
@@ -138,10 +139,11 @@ impl Answer {
 
     pub(super) const fn relayed(
         arrival: Arrival,
+        presented: Arc<Presented>,
         record: Record,
         watch: Option<Arc<Watch>>,
     ) -> Self {
-        Self { source: Source::Upstream(arrival), record, watch }
+        Self { source: Source::Upstream(arrival, presented), record, watch }
     }
 }
 
@@ -156,7 +158,7 @@ impl http_body::Body for Answer {
         let this = self.get_mut();
         let frame = ready!(match &mut this.source {
             Source::Own(body) => Pin::new(body).poll_frame(cx),
-            Source::Upstream(arrival) => arrival.poll_frame(cx),
+            Source::Upstream(arrival, _) => arrival.poll_frame(cx),
         });
         let frame = match frame {
             Some(Ok(frame)) => frame,
@@ -172,6 +174,9 @@ impl http_body::Body for Answer {
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::filter_answer_trailers(&mut trailers);
+                if let Source::Upstream(_, presented) = &this.source {
+                    headers::remove_leaks(&mut trailers, presented);
+                }
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
@@ -181,14 +186,14 @@ impl http_body::Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival) => arrival.is_end_stream(),
+            Source::Upstream(arrival, _) => arrival.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(body) => body.size_hint(),
-            Source::Upstream(arrival) => arrival.size_hint(),
+            Source::Upstream(arrival, _) => arrival.size_hint(),
         }
     }
 }
@@ -197,7 +202,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let whole = match &self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival) => arrival.is_complete(),
+            Source::Upstream(arrival, _) => arrival.is_complete(),
         };
         if whole {
             self.record.complete();

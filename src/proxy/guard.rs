@@ -1,16 +1,16 @@
 //! Who may speak to a process that holds credentials, and in which form.
 //!
 //! Reaching this listener is as good as holding the credential, so a web page in the user's
-//! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3).
+//! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3; those
+//! rules are in [`super::page`], for a route may list origins that are let in).
 
-use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
+use super::page::{Authority, same};
 use super::refusal::Refusal;
 use crate::server::{Host, Hosts, Peer};
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a request must be like to be let in.
 #[derive(Debug)]
@@ -43,7 +43,6 @@ impl Guard {
         {
             return Err(Refusal::ForeignHost);
         }
-        from_own_pages(&head.headers, own)?;
         let target = origin_form(&head.uri, &head.method, own)?;
         well_framed(&head.headers)?;
         if let Some(target) = target {
@@ -53,10 +52,11 @@ impl Guard {
     }
 }
 
-type Authority<'h> = (Host<'h>, Option<u16>);
-
 /// The one valid `Host`; none is fine in HTTP/1.0 (RFC 9112 section 3.2).
-fn host_of(headers: &HeaderMap, version: Version) -> Result<Option<Authority<'_>>, Refusal> {
+pub(super) fn host_of(
+    headers: &HeaderMap,
+    version: Version,
+) -> Result<Option<Authority<'_>>, Refusal> {
     let mut lines = headers.get_all(HOST).iter();
     let Some(line) = lines.next() else {
         let old = version < Version::HTTP_11;
@@ -94,36 +94,6 @@ fn origin_form(
     }
 }
 
-fn same(a: Authority<'_>, b: Authority<'_>, default_port: u16) -> bool {
-    a.0.is(b.0) && a.1.unwrap_or(default_port) == b.1.unwrap_or(default_port)
-}
-
-/// Refuses what a browser sends on behalf of a page of another origin. A browser that sends
-/// neither field cannot be told from a program; that is what the check of `Host` is for.
-fn from_own_pages(headers: &HeaderMap, own: Option<Authority<'_>>) -> Result<(), Refusal> {
-    let is_own_site = |site: &[u8]| site == b"same-origin" || site == b"none";
-    if !headers.get_all(SEC_FETCH_SITE).iter().all(|site| is_own_site(site.as_bytes())) {
-        return Err(Refusal::Origin);
-    }
-    let is_own_origin = |origin: &[u8]| {
-        let parsed = std::str::from_utf8(origin).ok().and_then(|text| {
-            let (scheme, authority) = text.split_once("://")?;
-            let default_port = match scheme {
-                "http" => 80,
-                "https" => 443,
-                _ => return None,
-            };
-            Some((Host::parse(authority.as_bytes())?, default_port))
-        });
-        matches!((parsed, own), (Some((origin, port)), Some(own)) if same(own, origin, port))
-    };
-    if headers.get_all(ORIGIN).iter().all(|origin| is_own_origin(origin.as_bytes())) {
-        Ok(())
-    } else {
-        Err(Refusal::Origin)
-    }
-}
-
 /// Refuses framing that the encoder would not repeat. hyper decodes `gzip, chunked` as if it
 /// were `chunked`, and knows one expectation.
 fn well_framed(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -144,6 +114,8 @@ fn well_framed(headers: &HeaderMap) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -158,7 +130,7 @@ mod tests {
 
     fn allowed(host: &str) -> Option<bool> {
         let (host, _) = Host::parse(host.as_bytes())?;
-        Some(guard().allows(host, LOCAL))
+        Some(guard().hosts.allows(host, LOCAL))
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -233,42 +205,9 @@ mod tests {
         let mut guard = Guard::new();
         guard.add(names.iter().map(String::as_str));
         for name in &names {
-            assert!(guard.allows(Host::Name(&name.to_ascii_uppercase()), LOCAL), "{name}");
+            assert!(guard.hosts.allows(Host::Name(&name.to_ascii_uppercase()), LOCAL), "{name}");
         }
-        assert!(!guard.allows(Host::Name("host-10000.example"), LOCAL));
-    }
-
-    #[test]
-    fn pages_of_other_origins_are_refused() {
-        let own = Host::parse(b"localhost:8080");
-        for (fields, expected) in [
-            (&[][..], true),
-            (&[("sec-fetch-site", "same-origin")], true),
-            (&[("sec-fetch-site", "none")], true),
-            (&[("sec-fetch-site", "cross-site")], false),
-            (&[("sec-fetch-site", "same-site")], false),
-            (&[("sec-fetch-site", "")], false),
-            (&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], false),
-            (&[("origin", "http://localhost:8080")], true),
-            (&[("origin", "http://LOCALHOST:8080")], true),
-            (&[("origin", "null")], false),
-            (&[("origin", "")], false),
-            (&[("origin", "http://localhost:8081")], false),
-            (&[("origin", "http://localhost")], false),
-            (&[("origin", "http://evil.example")], false),
-            (&[("origin", "http://localhost:8080.evil.example")], false),
-            (&[("origin", "http://evil@localhost:8080")], false),
-            (&[("origin", "http://127.0.0.1:8080")], false),
-            (&[("origin", "file://localhost:8080")], false),
-            (&[("origin", "http://localhost:8080"), ("origin", "http://evil.example")], false),
-            (&[("origin", "http://localhost:8080"), ("sec-fetch-site", "cross-site")], false),
-        ] {
-            assert_eq!(from_own_pages(&headers(fields), own).is_ok(), expected, "{fields:?}");
-        }
-        let fields = headers(&[("origin", "http://localhost")]);
-        assert!(from_own_pages(&fields, Host::parse(b"localhost")).is_ok());
-        assert!(from_own_pages(&fields, Host::parse(b"localhost:80")).is_ok());
-        assert!(from_own_pages(&fields, None).is_err());
+        assert!(!guard.hosts.allows(Host::Name("host-10000.example"), LOCAL));
     }
 
     #[test]
@@ -316,16 +255,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_random_host_or_origin_is_let_in(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let let_in = Host::parse(&bytes).is_some_and(|(host, _)| guard().allows(host, LOCAL));
+        fn no_random_host_is_let_in(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let let_in = Host::parse(&bytes).is_some_and(|(host, _)| guard().hosts.allows(host, LOCAL));
             let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
             let known = ["localhost", "api.local", "127.0.0.1", "10.", "["];
             prop_assert!(!let_in || known.iter().any(|known| text.starts_with(known)));
-            if let Ok(value) = http::HeaderValue::from_bytes(&bytes) {
-                let fields = HeaderMap::from_iter([(ORIGIN, value)]);
-                let own = Host::parse(b"localhost:8080");
-                prop_assert!(from_own_pages(&fields, own).is_err() || text.ends_with("localhost:8080"));
-            }
         }
     }
 }

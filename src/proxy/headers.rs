@@ -10,10 +10,12 @@ use http::header::{
     TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, response};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use prometheus::IntCounter;
 
+use super::cors;
 use super::refusal::Refusal;
 use super::replay::Upload;
 use super::settings::{HostField, Settings};
@@ -42,6 +44,8 @@ pub(super) struct Rules {
     prefixes: Vec<(Box<str>, usize)>,
     cookies: Cookies,
     query: Vec<Box<str>>,
+    /// What is removed from answers.
+    answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
     query_place: usize,
     host: Option<HeaderValue>,
@@ -89,7 +93,12 @@ enum Fate {
 impl Rules {
     /// Prepares the rules of the route `own`, and the names of the places where removed
     /// credentials are counted. A field that any route of `all` sets is a credential on each.
-    pub(super) fn new(own: &Settings, all: &[Settings], via: Option<Via>) -> (Self, Vec<String>) {
+    pub(super) fn new(
+        own: &Settings,
+        all: &[Settings],
+        via: Option<Via>,
+        caller: Option<&HeaderName>,
+    ) -> (Self, Vec<String>) {
         let mut places: Vec<String> = Vec::new();
         let mut protected: Vec<(HeaderName, usize)> = Vec::new();
         let injected = all.iter().flat_map(|route| &route.inject);
@@ -102,7 +111,8 @@ impl Rules {
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
             .into_iter()
             .chain(injected.map(|(name, _)| name.as_header()))
-            .chain(strip.headers.iter().map(FieldName::as_header));
+            .chain(strip.headers.iter().map(FieldName::as_header))
+            .chain(caller);
         for name in names {
             if protected.iter().all(|(known, _)| known != name) && !is_kept(name) {
                 protected.push((name.clone(), places.len()));
@@ -133,6 +143,7 @@ impl Rules {
             prefixes,
             cookies,
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
+            answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
             host: match own.host {
                 HostField::Upstream => Some(own.upstream.host_value()),
@@ -380,17 +391,29 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
 /// # Errors
 /// An answer that holds a credential.
 pub(super) fn to_client(
-    headers: &mut HeaderMap,
+    head: &mut response::Parts,
+    rules: &Rules,
     presented: &Presented,
     rejected: bool,
 ) -> Result<(), Refusal> {
-    if leaks(headers, presented) {
+    let headers = &mut head.headers;
+    let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let leaks = |secret: &[u8]| {
+        reason.is_some_and(|reason| holds(reason, secret))
+            || headers.values().any(|value| holds(value.as_bytes(), secret))
+    };
+    if secrets(presented).any(leaks) {
         return Err(Refusal::Leak);
     }
     remove_named_in_connection(headers, |_| {});
     let doomed: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name.as_str()) || **name == ALT_SVC)
+        .filter(|name| {
+            is_hop_by_hop(name.as_str())
+                || **name == ALT_SVC
+                || cors::is_field(name)
+                || rules.answer.contains(name)
+        })
         .cloned()
         .collect();
     for name in doomed {
@@ -402,20 +425,30 @@ pub(super) fn to_client(
     Ok(())
 }
 
-/// Whether any value holds an injected credential: what follows the scheme in it.
-fn leaks(headers: &HeaderMap, presented: &Presented) -> bool {
-    let longest = headers.values().map(HeaderValue::len).max().unwrap_or(0);
+/// What must not come back: of each injected credential, what follows the scheme.
+fn secrets(presented: &Presented) -> impl Iterator<Item = &[u8]> {
     presented
         .fields
         .iter()
         .filter(|(_, value, _)| value.is_sensitive())
-        .filter_map(|(_, value, _)| value.to_str().ok()?.rsplit(' ').next())
-        .filter(|secret| secret.len() >= SHORTEST_LEAK && secret.len() <= longest)
-        .any(|secret| headers.values().any(|value| holds(value, secret)))
+        .filter_map(|(_, value, _)| value.as_bytes().rsplit(|b| *b == b' ').next())
+        .filter(|secret| secret.len() >= SHORTEST_LEAK)
 }
 
-fn holds(value: &HeaderValue, secret: &str) -> bool {
-    value.len() >= secret.len() && String::from_utf8_lossy(value.as_bytes()).contains(secret)
+fn holds(value: &[u8], secret: &[u8]) -> bool {
+    value.len() >= secret.len() && value.windows(secret.len()).any(|window| window == secret)
+}
+
+/// Removes the trailers that hold an injected credential; the answer is under way already.
+pub(super) fn remove_leaks(trailers: &mut HeaderMap, presented: &Presented) {
+    let doomed: Vec<HeaderName> = trailers
+        .iter()
+        .filter(|(_, value)| secrets(presented).any(|secret| holds(value.as_bytes(), secret)))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
 }
 
 /// Removes from a request's trailers what must not come late (RFC 9110 section 6.5.1) and what
@@ -502,7 +535,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proxy::route;
 
     const ROUTES: &str = "
 - upstream: https://api.example:444/
@@ -512,8 +544,8 @@ mod tests {
 ";
 
     fn rules(yaml: &str) -> (Rules, Vec<String>) {
-        let settings: Vec<route::Settings> = serde_yaml::from_str(yaml).unwrap();
-        Rules::new(&settings[0], &settings, Some(Via::new()))
+        let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
+        Rules::new(&settings[0], &settings, Some(Via::new()), None)
     }
 
     fn presented() -> Presented {
@@ -672,7 +704,9 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        to_client(&mut headers, &presented(), rejected).map(|()| headers)
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        head.headers = headers;
+        to_client(&mut head, &rules(ROUTES).0, &presented(), rejected).map(|()| head.headers)
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Uri, header::HOST};
+use http::{HeaderName, HeaderValue, Uri, header::HOST};
 
 use super::access::Access;
+use super::cors::Cors;
 use super::headers::{Rules, Via};
+use super::page::Navigation;
 use super::refusal::Refusal;
-pub use super::settings::{HostField, Match, Settings, Strip, check};
+pub use super::settings::{HostField, Match, Settings, Strip, check, is_untouchable};
 use super::target::{self, Care};
 use super::upstream::Upstream;
 use crate::net::tls::TlsError;
@@ -43,6 +45,8 @@ pub struct Surroundings<'s> {
     pub shutdown: &'s Shutdown,
     /// Whether requests carry our `Via`, by which loops are found.
     pub via: bool,
+    /// The field by which callers prove themselves, which is not forwarded.
+    pub caller: Option<&'s HeaderName>,
 }
 
 /// A route in service.
@@ -56,6 +60,8 @@ pub struct Route {
     base: Box<str>,
     care: Care,
     access: Access,
+    pub(super) cors: Cors,
+    pub(super) navigation: Navigation,
     pub(super) presentation: Arc<Presentation>,
     pub(super) metrics: RouteMetrics,
     pub(super) upstream: Upstream,
@@ -126,10 +132,12 @@ impl Routes {
         {
             return Err(Refusal::Path(fault));
         }
-        if !route.access.permits(head, &route.cut, &route.base) {
-            return Err(Refusal::Denied);
-        }
         Ok(route)
+    }
+
+    /// Whether any route lists an origin.
+    pub(super) fn list(&self, origin: &HeaderValue) -> bool {
+        self.routes.iter().any(|route| route.cors.lists(origin))
     }
 }
 
@@ -143,7 +151,7 @@ impl Route {
         surroundings: Surroundings<'_>,
     ) -> Result<Self, RouteError> {
         let url = &own.upstream.value;
-        let (rules, places) = Rules::new(own, all, via.cloned());
+        let (rules, places) = Rules::new(own, all, via.cloned(), surroundings.caller);
         let metrics = surroundings.metrics.route(&name, &places);
         let upstream =
             Upstream::new(url, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
@@ -172,6 +180,8 @@ impl Route {
             base: base.into(),
             care,
             access,
+            cors: Cors::new(own.cors.as_ref()),
+            navigation: own.navigation,
             presentation,
             metrics,
             upstream,
@@ -190,6 +200,12 @@ impl Route {
             }
         };
         by_host && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
+    }
+
+    /// Asks the route's `allow` and `deny` rules.
+    pub(super) fn permits(&self, head: &Parts) -> Result<(), Refusal> {
+        let permitted = self.access.permits(head, &self.cut, &self.base);
+        if permitted { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// The target to send upstream.
@@ -225,6 +241,7 @@ mod tests {
             metrics: &Metrics::new().unwrap(),
             shutdown: &Shutdown::new(),
             via: true,
+            caller: None,
         };
         Routes::new(&settings, |_| None, surroundings).unwrap()
     }
