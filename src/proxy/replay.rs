@@ -118,10 +118,10 @@ impl Live {
         }
         match frame.into_trailers() {
             Ok(mut trailers) => {
-                if let Some(keep) = &self.keep {
+                headers::filter_request_trailers(&mut trailers, &self.route.rules);
+                if let Some(keep) = self.keep.as_ref().filter(|_| !trailers.is_empty()) {
                     keep.lose();
                 }
-                headers::filter_request_trailers(&mut trailers, &self.route.rules);
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,

@@ -89,6 +89,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Demand {
     renewing: bool,
+    /// The attempt under way has published its value already.
+    fresh: bool,
     rejected: Option<u64>,
     last_forced: Option<Moment>,
     pending: bool,
@@ -187,7 +189,7 @@ impl Handle {
         if self.0.current.load().as_ref().is_none_or(|current| current.generation != generation) {
             return Rejected::Stale;
         }
-        if demand.renewing || demand.pending {
+        if (demand.renewing && !demand.fresh) || demand.pending {
             return Rejected::Renewing;
         }
         let now = Moment::now();
@@ -235,11 +237,15 @@ impl Handle {
         }
     }
 
-    /// Marks the beginning and end of an attempt; the end wakes requests that wait for it.
+    /// Marks the beginning and end of an attempt. The beginning answers whoever asked for one, the
+    /// end wakes requests that wait for it.
     pub(super) fn set_renewing(&self, renewing: bool) {
         let mut demand = lock(&self.0.demand);
+        if renewing {
+            demand.pending = false;
+        }
         demand.renewing = renewing;
-        demand.pending = false;
+        demand.fresh = false;
         drop(demand);
         if !renewing {
             self.0.generation.send_modify(|_| {});
@@ -254,7 +260,11 @@ impl Handle {
     /// Puts a new generation in use: first the header fields of every route, then the news.
     pub(super) fn publish(&self, current: Current) {
         let generation = current.generation;
+        // The attempt has given what it had: whoever rejects this value asks for another one.
+        let mut demand = lock(&self.0.demand);
         self.0.current.store(Some(Arc::new(current)));
+        demand.fresh = true;
+        drop(demand);
         let mut dependents = lock(&self.0.dependents);
         dependents.retain(|presentation| presentation.strong_count() > 0);
         let living: Vec<_> = dependents.iter().filter_map(Weak::upgrade).collect();

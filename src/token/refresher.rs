@@ -88,6 +88,7 @@ impl Refresher {
                     tracing::debug!(token = %self.handle.name(), parent = %parent.name(), "waiting for a parent token");
                     self.awaited = Some(parent.follow());
                     // Asked for or not, without its parent there is nothing to send.
+                    self.handle.set_renewing(true);
                     self.handle.set_renewing(false);
                     Some(Moment::now() + LONGEST_SLEEP)
                 }

@@ -4,37 +4,37 @@ use std::net::{SocketAddr, TcpStream};
 use super::{Head, PATIENCE};
 
 /// A connection to the sidecar, over which a test writes what it likes.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer as it came.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub head: Head,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
     /// The trailers of a chunked body.
-    pub trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
 }
 
 impl Answer {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.start.split(' ').nth(1).expect("a status").parse().expect("a number")
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The slug, if the answer is the sidecar's own.
-    pub fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         self.head.one("bearerd-refusal")
     }
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -42,20 +42,20 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).expect("the sidecar takes bytes");
         self
     }
 
     /// Writes a request with the given lines, each without its line end.
-    pub fn request(&mut self, lines: &[&str]) -> &mut Self {
+    pub(crate) fn request(&mut self, lines: &[&str]) -> &mut Self {
         let mut text = lines.join("\r\n");
         text.push_str("\r\n\r\n");
         self.send(text)
     }
 
     /// A GET with the default `Host`, and its answer.
-    pub fn get(&mut self, target: &str) -> Answer {
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
         self.request(&[&format!("GET {target} HTTP/1.1"), "Host: localhost"]).answer()
     }
 
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// What has come, or else comes next; nothing at the end of the connection.
-    pub fn some(&mut self) -> Vec<u8> {
+    pub(crate) fn some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
             self.more().expect("bytes");
         }
@@ -94,18 +94,18 @@ impl Client {
     }
 
     /// Only the head of an answer.
-    pub fn head(&mut self) -> Head {
+    pub(crate) fn head(&mut self) -> Head {
         Head::parse(&self.take_through(b"\r\n\r\n"))
     }
 
     /// An answer to anything but HEAD.
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         let head = self.head();
         self.rest(head)
     }
 
     /// The body that a head announces.
-    pub fn rest(&mut self, head: Head) -> Answer {
+    pub(crate) fn rest(&mut self, head: Head) -> Answer {
         let mut trailers = Vec::new();
         let status: u16 = head.start.split(' ').nth(1).unwrap().parse().unwrap();
         let body = if status == 204 || status == 304 || status < 200 {
@@ -140,13 +140,13 @@ impl Client {
     }
 
     /// Everything up to the end of the connection; an error if that is a reset.
-    pub fn until_closed(&mut self) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         while self.more()? > 0 {}
         Ok(std::mem::take(&mut self.buffer))
     }
 
     /// Whether the sidecar has closed the connection, cleanly or not, without a further byte.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         match self.until_closed() {
             Ok(rest) => rest.is_empty(),
             Err(error) => !matches!(

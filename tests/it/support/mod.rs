@@ -6,25 +6,25 @@ mod upstream;
 
 use std::time::Duration;
 
-pub use client::{Answer, Client};
-pub use sidecar::Sidecar;
-pub use upstream::{Conversation, Upstream};
+pub(crate) use client::Client;
+pub(crate) use sidecar::Sidecar;
+pub(crate) use upstream::{Conversation, Upstream};
 
 /// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A head's lines, and the fields among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// The start line.
-    pub start: String,
+    pub(crate) start: String,
     /// Names in lower case, values as they came.
-    pub fields: Vec<(String, Vec<u8>)>,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
     /// Splits a head's bytes.
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut lines = bytes.split(|b| *b == b'\n').map(|line| line.trim_ascii_end());
         let start = String::from_utf8_lossy(lines.next().unwrap()).into_owned();
         let fields = lines
@@ -39,7 +39,7 @@ impl Head {
     }
 
     /// All values of a field.
-    pub fn all(&self, name: &str) -> Vec<String> {
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
         self.fields
             .iter()
             .filter(|(field, _)| field == name)
@@ -48,19 +48,19 @@ impl Head {
     }
 
     /// The one value of a field; empty if there is none.
-    pub fn one(&self, name: &str) -> String {
+    pub(crate) fn one(&self, name: &str) -> String {
         let all = self.all(name);
         assert!(all.len() < 2, "several `{name}`: {all:?}");
         all.into_iter().next().unwrap_or_default()
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         !self.all(name).is_empty()
     }
 }
 
 /// Waits until `holds`; fails with the message after [`PATIENCE`].
-pub fn eventually(holds: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+pub(crate) fn eventually(holds: impl Fn() -> bool, otherwise: impl Fn() -> String) {
     let deadline = std::time::SystemTime::now() + PATIENCE;
     while !holds() {
         assert!(std::time::SystemTime::now() < deadline, "{}", otherwise());

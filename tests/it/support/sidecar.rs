@@ -20,27 +20,27 @@ const ROUTES: &str =
     "routes: [{upstream: UPSTREAM, inject: {Authorization: Bearer secret-credential}}]";
 
 /// A proxy listener in this process, with its tokens; it ends with the value.
-pub struct Sidecar {
-    pub address: SocketAddr,
-    pub metrics: Arc<Metrics>,
-    pub shutdown: Shutdown,
+pub(crate) struct Sidecar {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sidecar {
     /// A sidecar with one route that injects `Authorization: Bearer secret-credential`.
-    pub fn before(upstream: &Upstream) -> Self {
+    pub(crate) fn before(upstream: &Upstream) -> Self {
         Self::start(upstream, "")
     }
 
     /// A sidecar with these `limits`, and the usual route.
-    pub fn limited(upstream: &Upstream, limits: &str) -> Self {
+    pub(crate) fn limited(upstream: &Upstream, limits: &str) -> Self {
         Self::start(upstream, &format!("limits: {{{limits}}}\n"))
     }
 
     /// A sidecar with a configuration, in which `UPSTREAM` stands for the upstream's URL. Without
     /// `routes` it has the usual one.
-    pub fn start(upstream: &Upstream, yaml: &str) -> Self {
+    pub(crate) fn start(upstream: &Upstream, yaml: &str) -> Self {
         let mut yaml = yaml.to_owned();
         if !yaml.contains("routes:") {
             yaml.push_str(ROUTES);
@@ -85,19 +85,19 @@ impl Sidecar {
         Self { address, metrics, shutdown, threads }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// The value of a series, as it is written in the metrics; 0 if it is not there.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Waits until a series has a value.
-    pub fn await_metric(&self, series: &str, wanted: f64) {
+    pub(crate) fn await_metric(&self, series: &str, wanted: f64) {
         super::eventually(
             || (self.metric(series) - wanted).abs() < 0.5,
             || format!("{series} is {} and not {wanted}", self.metric(series)),

@@ -6,34 +6,34 @@ use std::sync::{Arc, Mutex};
 use super::{Head, PATIENCE};
 
 /// A server whose every connection is handled by a script in a thread of its own.
-pub struct Upstream {
-    pub address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
 }
 
 /// A request as the upstream saw it.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub head: Head,
+pub(crate) struct Request {
+    pub(crate) head: Head,
     /// The head's bytes.
-    pub raw: Vec<u8>,
-    pub body: Vec<u8>,
-    pub trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) raw: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
 }
 
 /// One connection, seen from the upstream.
-pub struct Conversation {
-    pub stream: TcpStream,
+pub(crate) struct Conversation {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     log: Arc<Mutex<Vec<Request>>>,
     /// Counts connections from 0.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl Upstream {
     /// Runs `script` for every connection. It ends when the connection breaks.
-    pub fn run(
+    pub(crate) fn run(
         script: impl Fn(&mut Conversation) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,7 +59,7 @@ impl Upstream {
     }
 
     /// Answers every request with the same bytes.
-    pub fn answering(answer: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+    pub(crate) fn answering(answer: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self::run(move |conversation| {
             loop {
                 conversation.request()?;
@@ -69,12 +69,12 @@ impl Upstream {
     }
 
     /// Answers every request with 200 and `ok`.
-    pub fn ok() -> Self {
+    pub(crate) fn ok() -> Self {
         Self::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     }
 
     /// An address at which nobody listens.
-    pub fn gone() -> Self {
+    pub(crate) fn gone() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
             address: listener.local_addr().unwrap(),
@@ -83,29 +83,29 @@ impl Upstream {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The requests so far whose bodies are complete.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
     /// The only request so far.
-    pub fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "{requests:?}");
         requests.remove(0)
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 impl Conversation {
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
@@ -137,12 +137,12 @@ impl Conversation {
     }
 
     /// Reads only a request's head; it is not logged.
-    pub fn head(&mut self) -> std::io::Result<Head> {
+    pub(crate) fn head(&mut self) -> std::io::Result<Head> {
         Ok(Head::parse(&self.take_through(b"\r\n\r\n")?))
     }
 
     /// Reads a whole request and logs it.
-    pub fn request(&mut self) -> std::io::Result<Request> {
+    pub(crate) fn request(&mut self) -> std::io::Result<Request> {
         let raw = self.take_through(b"\r\n\r\n")?;
         let head = Head::parse(&raw);
         let mut trailers = Vec::new();
@@ -177,7 +177,7 @@ impl Conversation {
     }
 
     /// Waits until the other side closes; an error if it sends anything.
-    pub fn until_closed(&mut self) -> std::io::Result<()> {
+    pub(crate) fn until_closed(&mut self) -> std::io::Result<()> {
         let mut byte = [0_u8; 1];
         match self.stream.read(&mut byte) {
             Ok(0) | Err(_) => Ok(()),

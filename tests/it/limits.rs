@@ -1,0 +1,227 @@
+//! Limits on time and number, and the end of the process (S37, S38; P18, P22).
+
+use std::io::{Read, Write};
+use std::time::{Duration, SystemTime};
+
+use crate::support::{Sidecar, Upstream, eventually};
+
+const SOON: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_head_that_trickles_is_answered_408() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::limited(&upstream, "head: 200ms");
+    let mut client = sidecar.client();
+    let began = SystemTime::now();
+    client.send("GET / HTTP/1.1\r\nHost: loc");
+    let mut stream = client.stream.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.refusal().as_str()), (408, "head-timeout"));
+    assert!(client.is_closed());
+    let took = began.elapsed().unwrap();
+    assert!(took > Duration::from_millis(190) && took < SOON, "{took:?}");
+    trickle.join().unwrap();
+    // The second request of a connection has the same time.
+    let mut client = sidecar.client();
+    assert_eq!(client.get("/").status(), 200);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.send("GET / HT").answer().status(), 408);
+    assert_eq!(upstream.requests().len(), 1);
+    let series = "bearerd_rejected_total{reason=\"head-timeout\"}";
+    assert!((sidecar.metric(series) - 2.0).abs() < 0.5);
+}
+
+#[test]
+fn silent_connections_are_closed() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::limited(&upstream, "head: 150ms, idle: 300ms");
+    let mut silent = sidecar.client();
+    let began = SystemTime::now();
+    assert!(silent.is_closed());
+    assert!(began.elapsed().unwrap() < SOON);
+    let mut idle = sidecar.client();
+    assert_eq!(idle.get("/").status(), 200);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(idle.get("/").status(), 200);
+    let began = SystemTime::now();
+    assert!(idle.is_closed());
+    assert!(began.elapsed().unwrap() < SOON);
+    sidecar.await_metric("bearerd_connections", 0.0);
+}
+
+#[test]
+fn a_body_that_stops_is_answered_408() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::limited(&upstream, "body_idle: 200ms, response_head: 10s");
+    let mut client = sidecar.client();
+    client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 10"]).send("hello");
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.refusal().as_str()), (408, "body-timeout"));
+    assert_eq!(answer.head.one("connection"), "close");
+    assert!(client.is_closed());
+    // A body that goes on, slowly, is fine.
+    let mut client = sidecar.client();
+    client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 10"]);
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(50));
+        client.send("x");
+    }
+    assert_eq!(client.answer().status(), 200);
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_is_given_up() {
+    let upstream = Upstream::run(|conversation| {
+        conversation.request()?;
+        conversation.until_closed()
+    });
+    let sidecar = Sidecar::limited(&upstream, "response_head: 200ms");
+    let mut client = sidecar.client();
+    let began = SystemTime::now();
+    let answer = client.get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (504, "upstream-timeout"));
+    assert!(began.elapsed().unwrap() < SOON);
+    // The client's connection is as good as before.
+    assert_eq!(client.get("/").status(), 504);
+    let active = "bearerd_upstream_connections{route=\"route-1\",state=\"active\"}";
+    sidecar.await_metric(active, 0.0);
+}
+
+#[test]
+fn endless_informational_answers_are_given_up() {
+    let upstream = Upstream::run(|conversation| {
+        conversation.request()?;
+        loop {
+            conversation.send("HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n")?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let sidecar = Sidecar::limited(&upstream, "response_head: 200ms");
+    assert_eq!(sidecar.client().get("/").refusal(), "upstream-timeout");
+}
+
+#[test]
+fn a_slow_upload_and_a_quiet_stream_are_not_cut() {
+    let upstream = Upstream::run(|conversation| {
+        let request = conversation.request()?;
+        if request.head.start.starts_with("GET") {
+            conversation.send("HTTP/1.1 200 OK\r\n\r\nfirst ")?;
+            std::thread::sleep(Duration::from_millis(700));
+            conversation.send("second")
+        } else {
+            conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        }
+    });
+    let limits =
+        "head: 100ms, idle: 100ms, body_idle: 300ms, write_idle: 100ms, response_head: 200ms";
+    let sidecar = Sidecar::limited(&upstream, limits);
+    assert_eq!(sidecar.client().get("/").text(), "first second");
+    let mut client = sidecar.client();
+    client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 8"]);
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(60));
+        client.send("x");
+    }
+    assert_eq!(client.answer().status(), 200);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_closed() {
+    let upstream = Upstream::run(|conversation| {
+        conversation.request()?;
+        conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")?;
+        while conversation.send([0_u8; 65_536]).is_ok() {}
+        Ok(())
+    });
+    let sidecar = Sidecar::limited(&upstream, "write_idle: 200ms");
+    let mut client = sidecar.client();
+    client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    client.head();
+    let active = "bearerd_upstream_connections{route=\"route-1\",state=\"active\"}";
+    sidecar.await_metric(active, 0.0);
+    sidecar.await_metric("bearerd_connections", 0.0);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_answered_503() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::limited(&upstream, "connections: 2");
+    let (mut first, mut second) = (sidecar.client(), sidecar.client());
+    assert_eq!((first.get("/").status(), second.get("/").status()), (200, 200));
+    let mut third = sidecar.client();
+    let answer = third.answer();
+    assert_eq!((answer.status(), answer.refusal().as_str()), (503, "connections"));
+    assert!(answer.head.has("retry-after"));
+    drop(first);
+    sidecar.await_metric("bearerd_connections", 1.0);
+    assert_eq!(sidecar.client().get("/").status(), 200);
+}
+
+#[test]
+fn draining_ends_idle_connections_and_lets_requests_finish() {
+    let upstream = Upstream::run(|conversation| {
+        loop {
+            let request = conversation.request()?;
+            if request.head.start.contains("/slow") {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+        }
+    });
+    let sidecar = Sidecar::start(&upstream, "workers: 2\n");
+    let (mut idle, mut busy, mut fresh) = (sidecar.client(), sidecar.client(), sidecar.client());
+    assert_eq!(idle.get("/").status(), 200);
+    busy.request(&["GET /slow HTTP/1.1", "Host: localhost"]);
+    eventually(|| upstream.requests().len() == 2, || "no request".to_owned());
+    sidecar.shutdown.drain();
+    assert!(idle.is_closed());
+    assert!(fresh.is_closed());
+    let answer = busy.answer();
+    assert_eq!((answer.status(), answer.text()), (200, "ok".to_owned()));
+    assert_eq!(answer.head.one("connection"), "close");
+    assert!(busy.is_closed());
+    eventually(
+        || std::net::TcpStream::connect(sidecar.address).is_err(),
+        || "still listening".to_owned(),
+    );
+}
+
+#[test]
+fn closing_ends_everything() {
+    let upstream = Upstream::run(|conversation| {
+        conversation.request()?;
+        conversation.until_closed()
+    });
+    let sidecar = Sidecar::before(&upstream);
+    let mut client = sidecar.client();
+    client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    eventually(|| upstream.requests().len() == 1, || "no request".to_owned());
+    sidecar.shutdown.close();
+    let began = SystemTime::now();
+    assert!(client.is_closed());
+    assert!(began.elapsed().unwrap() < SOON);
+}
+
+#[test]
+fn connections_are_spread_over_the_workers() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::start(&upstream, "workers: 4\n");
+    let mut clients: Vec<_> = (0..40).map(|_| sidecar.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    for client in &mut clients {
+        let mut byte = [0_u8; 1];
+        client.stream.set_nonblocking(true).unwrap();
+        assert_eq!(
+            client.stream.read(&mut byte).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+    }
+    assert!((sidecar.metric("bearerd_connections") - 40.0).abs() < 0.5);
+}
