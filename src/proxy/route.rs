@@ -1,12 +1,13 @@
 //! Which upstream a request goes to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri, header::HOST};
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::cors::Cors;
 use super::headers::{Rules, Via};
 use super::page::Navigation;
@@ -55,6 +56,8 @@ pub struct Route {
     pub(super) name: RouteName,
     host: Option<Box<str>>,
     path: Box<str>,
+    /// The same in its widest reading.
+    widest: Box<str>,
     /// What is cut off the path, and put before it.
     cut: Box<str>,
     base: Box<str>,
@@ -122,6 +125,9 @@ impl Routes {
         let host = host.and_then(|value| Host::parse(value.as_bytes())).map(|(host, _)| host);
         let route =
             self.routes.iter().find(|route| route.takes(host, path)).ok_or(Refusal::NoRoute)?;
+        if self.by_path && path != "*" && !self.is_unambiguous(route, host, path) {
+            return Err(Refusal::Path("could be read as one of another route"));
+        }
         let care = match (route.care, self.by_path) {
             (Care::Plain, true) => Care::Strict,
             (care, _) => care,
@@ -133,6 +139,17 @@ impl Routes {
             return Err(Refusal::Path(fault));
         }
         Ok(route)
+    }
+
+    /// Whether a path leads to the same route in its widest reading: were it sent along a route
+    /// with other rules, an upstream that reads it so would be reached past the rules (S19).
+    fn is_unambiguous(&self, route: &Arc<Route>, host: Option<Host<'_>>, path: &str) -> bool {
+        let Cow::Owned(read) = access::widest(path) else { return true };
+        let by_widest = self
+            .routes
+            .iter()
+            .find(|route| route.takes_host(host) && target::is_under(&read, &route.widest));
+        by_widest.is_none_or(|other| Arc::ptr_eq(other, route))
     }
 
     /// Whether any route lists an origin.
@@ -176,6 +193,7 @@ impl Route {
         Ok(Self {
             host: own.matches.host.as_ref().map(|host| host.as_str().into()),
             path: path.into(),
+            widest: access::widest(path).into(),
             cut: cut.into(),
             base: base.into(),
             care,
@@ -191,15 +209,19 @@ impl Route {
         })
     }
 
-    fn takes(&self, host: Option<Host<'_>>, path: &str) -> bool {
-        let by_host = match &self.host {
+    fn takes_host(&self, host: Option<Host<'_>>) -> bool {
+        match &self.host {
             None => true,
             Some(own) => {
                 let own = Host::parse(own.as_bytes()).map(|(own, _)| own);
                 matches!((own, host), (Some(own), Some(host)) if own.is(host))
             }
-        };
-        by_host && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
+        }
+    }
+
+    fn takes(&self, host: Option<Host<'_>>, path: &str) -> bool {
+        self.takes_host(host)
+            && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
     }
 
     /// Asks the route's `allow` and `deny` rules.
