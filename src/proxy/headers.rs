@@ -167,10 +167,10 @@ impl Rules {
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
-        if !text.contains('_') {
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Fate::Stay;
         }
-        // Some servers take `_` for `-` (S16).
+        // Some servers take `_`, or anything odd, for `-` (S16).
         let folded = folded(text);
         if let Some((_, place)) = self.protected.iter().find(|(name, _)| name.as_str() == folded) {
             return Fate::Strip(*place);
@@ -182,13 +182,17 @@ impl Rules {
     }
 }
 
-/// `-` for `_`, in lower case.
+/// In lower case, with `-` for everything but letters and digits: so do gateways that hand
+/// fields on as environment variables.
 fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes().map(|b| char::from(fold(b))).collect()
+}
+
+const fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
 fn begins(name: &str, folded_start: &str) -> bool {
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
 }

@@ -88,17 +88,18 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// Looks at the segments of a decoded path. A segment counts up to its `;`, behind which some
-/// servers expect parameters.
+/// servers expect parameters, and without the dots and spaces at its end, which some cut off: what
+/// is nothing then is a dot segment to some and an empty one to others.
 fn segment_fault(path: &str) -> Option<&'static str> {
     if path.contains("//") {
         return Some("has an empty segment");
     }
-    let is_dots = |segment: &str| {
-        let segment = segment.split(';').next().unwrap_or_default();
-        let dots = segment.trim_end_matches(char::is_whitespace);
-        !dots.is_empty() && dots.bytes().all(|b| b == b'.') && (dots.len() < 3 || dots != segment)
+    let is_nothing = |segment: &str| {
+        let counts = segment.split(';').next().unwrap_or_default();
+        let counts = counts.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+        counts.is_empty() && !segment.is_empty()
     };
-    path.split('/').any(is_dots).then_some("has a dot segment")
+    path.split('/').any(is_nothing).then_some("has a dot segment, or an empty one")
 }
 
 /// What is wrong with a path of the configuration, to be matched or put before others.
@@ -204,6 +205,9 @@ mod tests {
             "/api%25252fadmin",
             "/api%255cadmin",
             "/api/..%20/admin",
+            "/api/;x=1/admin",
+            "/api/%20/admin",
+            "/api/...",
             "/api%0a",
             "/api%7F",
         ] {
