@@ -121,6 +121,13 @@ fn references(config: &Config, plans: &[Plan], problems: &mut Problems) {
         for name in plan.source.blamable().into_iter().filter(|name| !known.contains_key(name)) {
             problems.add(place, unknown_token(name, config));
         }
+        let parents = plan.source.parents();
+        let known = |name: &&TokenName| known.contains_key(*name) && !parents.contains(name);
+        for name in plan.source.blamable().into_iter().filter(known) {
+            let what = format!("`renew: {name}` blames a token that no request here is made from");
+            let hint = format!("use `${{{name}}}` in the request, or blame another token");
+            problems.add(place, Mistake::new(what).hint(hint));
+        }
     }
 }
 

@@ -16,21 +16,27 @@ use super::record::Record;
 use crate::net::body::Body;
 use crate::server::Watch;
 use crate::token::present::Presented;
+use crate::vocab::Moment;
 
 /// The upstream's body together with the connection that it comes from.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    /// What was read ahead to judge the answer.
-    ahead: VecDeque<Bytes>,
-    trailers: Option<HeaderMap>,
     incoming: Incoming,
     ended: bool,
     lease: Option<Lease>,
+    /// What was read ahead to judge the answer.
+    ahead: Option<Box<Ahead>>,
+}
+
+#[derive(Debug, Default)]
+struct Ahead {
+    chunks: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
 }
 
 impl Arrival {
-    pub(super) fn new(incoming: Incoming, lease: Lease) -> Self {
-        Self { ahead: VecDeque::new(), trailers: None, incoming, ended: false, lease: Some(lease) }
+    pub(super) const fn new(incoming: Incoming, lease: Lease) -> Self {
+        Self { incoming, ended: false, lease: Some(lease), ahead: None }
     }
 
     /// Has the connection closed after this answer.
@@ -43,24 +49,22 @@ impl Arrival {
     /// # Errors
     /// The body broke off.
     pub(super) async fn peek(&mut self, most: usize) -> Result<Option<Bytes>, hyper::Error> {
+        let mut ahead = Box::<Ahead>::default();
         let mut size: usize = 0;
-        while let Some(frame) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await {
+        while size <= most
+            && let Some(frame) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await
+        {
             match frame?.into_data() {
                 Ok(chunk) => {
                     size += chunk.len();
-                    self.ahead.push_back(chunk);
+                    ahead.chunks.push_back(chunk);
                 }
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
-            }
-            if size > most {
-                return Ok(None);
+                Err(frame) => ahead.trailers = frame.into_trailers().ok(),
             }
         }
-        let whole = match self.ahead.len() {
-            1 => self.ahead[0].clone(),
-            _ => self.ahead.iter().flatten().copied().collect(),
-        };
-        Ok(Some(whole))
+        let whole = (size <= most).then(|| ahead.chunks.iter().flatten().copied().collect());
+        self.ahead = Some(ahead);
+        Ok(whole)
     }
 
     fn poll_incoming(
@@ -80,11 +84,15 @@ impl Arrival {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(chunk) = self.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        if let Some(trailers) = self.trailers.take() {
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        if let Some(ahead) = &mut self.ahead {
+            if let Some(chunk) = ahead.chunks.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            let trailers = ahead.trailers.take();
+            self.ahead = None;
+            if let Some(trailers) = trailers {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
         }
         self.poll_incoming(cx)
     }
@@ -94,24 +102,32 @@ impl Arrival {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.trailers.is_none() && self.incoming.is_end_stream()
+        let is_read = |ahead: &Ahead| ahead.chunks.is_empty() && ahead.trailers.is_none();
+        self.incoming.is_end_stream() && self.ahead.as_deref().is_none_or(is_read)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead: usize = self.ahead.iter().map(Bytes::len).sum();
+        let ahead: usize = self.ahead.iter().flat_map(|ahead| &ahead.chunks).map(Bytes::len).sum();
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead as u64 + rest),
             None => SizeHint::default(),
+        }
+    }
+
+    /// Gives the connection back if the answer is complete.
+    fn release(&mut self, now: Moment) {
+        if let Some(lease) = self.lease.take()
+            && self.is_complete()
+        {
+            lease.give_back(now);
         }
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if self.is_complete()
-            && let Some(lease) = self.lease.take()
-        {
-            lease.give_back();
+        if self.lease.is_some() {
+            self.release(Moment::now());
         }
     }
 }
@@ -200,12 +216,14 @@ impl http_body::Body for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let whole = match &self.source {
+        let now = Moment::now();
+        let whole = match &mut self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival, _) => arrival.is_complete(),
+            Source::Upstream(arrival, _) => {
+                arrival.release(now);
+                arrival.is_complete()
+            }
         };
-        if whole {
-            self.record.complete();
-        }
+        self.record.end(now, whole);
     }
 }

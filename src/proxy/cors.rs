@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer};
 
+use super::headers::Survey;
 use super::page;
 use crate::server::Host;
 use crate::vocab::{Mistake, Placeholder, scalar};
@@ -150,13 +151,21 @@ pub(super) struct Grant {
 impl Grant {
     /// What is known before there is a route: an origin that some route lists may read why it was
     /// refused, which holds nothing but words of ours.
-    pub(super) fn early(headers: &HeaderMap, lists: impl Fn(&HeaderValue) -> bool) -> Self {
+    pub(super) fn early(
+        headers: &HeaderMap,
+        found: Survey,
+        lists: impl Fn(&HeaderValue) -> bool,
+    ) -> Self {
+        let browser = page::is_browser(headers, found);
+        if !found.has(Survey::PAGE) {
+            return Self { browser, ..Self::default() };
+        }
         let mut origins = headers.get_all(ORIGIN).iter();
         let origin = match (origins.next(), origins.next()) {
             (Some(origin), None) if lists(origin) => Some(origin.clone()),
             _ => None,
         };
-        Self { varies: origin.is_some(), origin, browser: page::is_browser(headers) }
+        Self { varies: origin.is_some(), origin, browser }
     }
 
     /// The route is known.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, StatusCode, Version, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
-use super::headers;
+use super::headers::{self, Survey};
 use super::refusal::Refusal;
 use super::replay::{Keep, Upload};
 use super::route::Route;
@@ -33,24 +33,20 @@ pub(super) struct Trip<'t> {
     pub(super) peer: &'t Peer,
     /// Longest wait for a credential.
     pub(super) token_wait: Duration,
-}
-
-/// An answer, and with what it was got.
-#[derive(Debug)]
-pub(super) struct Got {
-    pub(super) head: response::Parts,
-    pub(super) arrival: Arrival,
+    /// The credential that is sent, or was sent last.
     pub(super) presented: Arc<Presented>,
-    /// Whether the upstream rejected the credential.
-    pub(super) rejected: bool,
 }
 
-/// The route's credential, waiting for it if it has to.
+/// The route's credential, waiting for it if it has to; it is `now`.
 ///
 /// # Errors
 /// There is none in time.
-pub(super) async fn credential(route: &Route, wait: Duration) -> Result<Arc<Presented>, Refusal> {
-    let ready = route.presentation.load().as_ref().filter(|p| p.is_usable(Moment::now())).cloned();
+pub(super) async fn credential(
+    route: &Route,
+    now: Moment,
+    wait: Duration,
+) -> Result<Arc<Presented>, Refusal> {
+    let ready = route.presentation.load().as_ref().filter(|ready| ready.is_usable(now)).cloned();
     if let Some(presented) = ready {
         route.metrics.injected.inc();
         return Ok(presented);
@@ -64,111 +60,98 @@ pub(super) async fn credential(route: &Route, wait: Duration) -> Result<Arc<Pres
 }
 
 impl Trip<'_> {
-    /// Sends the request and returns the answer that counts.
+    /// Sends the request and returns the answer that counts, and whether it rejects the
+    /// credential.
     ///
     /// # Errors
     /// No answer, or none that can be passed on.
     pub(super) async fn send(
-        self,
+        &mut self,
         body: Incoming,
-        presented: Arc<Presented>,
-    ) -> Result<Got, Refusal> {
+    ) -> Result<(Response<Arrival>, bool), Refusal> {
         let route = self.route;
         let (upload, keep) = Upload::new(body, route, &self.peer.watch, route.can_be_rejected());
         let has_body = !upload.is_empty();
-        let mut first = self.dispatch(upload, presented).await?;
-        if !route.may_reject(first.head.status.as_u16()) {
-            return Ok(first);
+        let first = self.dispatch(upload).await?;
+        if !route.may_reject(first.status().as_u16()) {
+            return Ok((first, false));
         }
-        let rejected = self.judge(&mut first).await?;
+        let (first, rejected) = self.judge(first).await?;
         if rejected.is_empty() {
-            return Ok(first);
+            return Ok((first, false));
         }
-        route.metrics.unauthorized(first.head.status.as_u16());
-        first.rejected = true;
+        let is_renewable =
+            |index: &usize| route.presentation.reject(&self.presented, *index) != Rejected::Ignored;
+        let renewable: Vec<usize> = rejected.into_iter().filter(is_renewable).collect();
         let again =
             if has_body { keep.as_ref().and_then(Keep::again) } else { Some(Upload::empty()) };
-        let renewable: Vec<usize> = rejected
-            .into_iter()
-            .filter(|index| {
-                route.presentation.reject(&first.presented, *index) != Rejected::Ignored
-            })
-            .collect();
         match again {
             Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await,
-            _ => Ok(first),
+            _ => Ok((first, true)),
         }
     }
 
     /// Sends the request again with the renewed credential; the first answer stands if there is
     /// no other credential.
     async fn replay(
-        &self,
-        first: Got,
+        &mut self,
+        first: Response<Arrival>,
         upload: Upload,
         renewable: &[usize],
-    ) -> Result<Got, Refusal> {
-        let metrics = &self.route.metrics;
+    ) -> Result<(Response<Arrival>, bool), Refusal> {
+        let route = self.route;
         let mut renewed = None;
         for index in renewable {
-            let wait = self.route.presentation.renewed(&first.presented, *index, self.token_wait);
+            let wait = route.presentation.renewed(&self.presented, *index, self.token_wait);
             renewed = wait.await;
             if renewed.is_none() {
                 break;
             }
         }
         let Some(presented) = renewed else {
-            metrics.replay_failed.inc();
-            return Ok(first);
+            route.metrics.replay_failed.inc();
+            return Ok((first, true));
         };
         drop(first);
+        self.presented = presented;
         let outcome = async {
-            let mut second = self.dispatch(upload, presented).await?;
-            if self.route.may_reject(second.head.status.as_u16()) {
-                second.rejected = !self.judge(&mut second).await?.is_empty();
+            let second = self.dispatch(upload).await?;
+            if !route.may_reject(second.status().as_u16()) {
+                return Ok((second, false));
             }
-            Ok(second)
+            let (second, rejected) = self.judge(second).await?;
+            Ok((second, !rejected.is_empty()))
         };
         let outcome = outcome.await;
         match &outcome {
-            Err(_) => metrics.replay_failed.inc(),
-            Ok(second) if second.rejected => {
-                metrics.unauthorized(second.head.status.as_u16());
-                metrics.replay_rejected.inc();
-            }
-            Ok(_) => metrics.replay_accepted.inc(),
+            Err(_) => route.metrics.replay_failed.inc(),
+            Ok((_, true)) => route.metrics.replay_rejected.inc(),
+            Ok((_, false)) => route.metrics.replay_accepted.inc(),
         }
         outcome
     }
 
     /// Sends the request until it is sent: again where the credential's time was over before it
     /// could be, and again where it is safe and most likely was never seen.
-    async fn dispatch(
-        &self,
-        mut upload: Upload,
-        mut presented: Arc<Presented>,
-    ) -> Result<Got, Refusal> {
+    async fn dispatch(&mut self, mut upload: Upload) -> Result<Response<Arrival>, Refusal> {
         let repeatable = upload.is_empty() && self.head.method.is_idempotent();
         let mut over = Over::Any;
         let mut waited = false;
         loop {
-            let started = Moment::now();
-            let request = self.request(upload, &presented);
-            let until = presented.usable_until;
-            let sent = self.route.upstream.send(request, until, over, &self.peer.watch).await;
+            let now = Moment::now();
+            let until = self.presented.usable_until;
+            let request = self.request(upload);
+            let sent = self.route.upstream.send(request, until, over, now, &self.peer.watch).await;
             match sent {
                 Ok((response, lease)) => {
-                    let took = Moment::now().since(started);
+                    let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
-                    let (head, body) = response.into_parts();
-                    let mut arrival = Arrival::new(body, lease);
-                    let head = checked(head, &mut arrival)?;
-                    return Ok(Got { head, arrival, presented, rejected: false });
+                    return checked(response.map(|body| Arrival::new(body, lease)));
                 }
                 Err(Failure::Stale(unsent)) if !waited => {
                     waited = true;
                     upload = unsent;
-                    presented = credential(self.route, self.token_wait).await?;
+                    self.presented = credential(self.route, Moment::now(), self.token_wait).await?;
                 }
                 Err(Failure::Lost { unheard: true, .. }) if repeatable && over == Over::Any => {
                     over = Over::New;
@@ -179,10 +162,13 @@ impl Trip<'_> {
         }
     }
 
-    fn request(&self, upload: Upload, presented: &Presented) -> Request<Upload> {
-        let mut headers = self.head.headers.clone();
-        headers::frame(&mut headers, &upload, self.had_length);
-        headers::inject(&mut headers, presented);
+    /// The request as it goes out. The fields stay here too, for the case that it has to go out
+    /// again.
+    fn request(&mut self, upload: Upload) -> Request<Upload> {
+        let headers = &mut self.head.headers;
+        headers::frame(headers, &upload, self.had_length);
+        headers::inject(headers, &self.presented);
+        let headers = headers.clone();
         let mut request = Request::new(upload);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
@@ -191,18 +177,21 @@ impl Trip<'_> {
     }
 
     /// The tokens, by index, that an answer rejects.
-    async fn judge(&self, got: &mut Got) -> Result<Vec<usize>, Refusal> {
+    async fn judge(
+        &self,
+        response: Response<Arrival>,
+    ) -> Result<(Response<Arrival>, Vec<usize>), Refusal> {
+        let (head, mut arrival) = response.into_parts();
         let mut rejected = Vec::new();
         let mut body = None;
         for (index, token) in self.route.presentation.tokens().iter().enumerate() {
             for rule in token.rejections() {
-                let holds = match rule.by_head(&got.head) {
+                let holds = match rule.by_head(&head) {
                     Verdict::No => false,
                     Verdict::Yes => true,
                     Verdict::NeedsBody => {
                         if body.is_none() {
-                            let peek = got.arrival.peek(MOST_JUDGED);
-                            let peek = self.peer.watch.limit(peek).await;
+                            let peek = self.peer.watch.limit(arrival.peek(MOST_JUDGED)).await;
                             body = Some(peek.map_err(expired)?.map_err(Refusal::Reset)?);
                         }
                         let whole = body.as_ref().and_then(Option::as_ref);
@@ -215,40 +204,53 @@ impl Trip<'_> {
                 }
             }
         }
-        Ok(rejected)
+        if !rejected.is_empty() {
+            self.route.metrics.unauthorized(head.status.as_u16());
+        }
+        Ok((Response::from_parts(head, arrival), rejected))
     }
 }
 
 /// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
-fn checked(mut head: response::Parts, arrival: &mut Arrival) -> Result<response::Parts, Refusal> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+fn checked(mut response: Response<Arrival>) -> Result<Response<Arrival>, Refusal> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::Malformed("switches protocols unasked".into()));
     }
-    head.version = Version::HTTP_11;
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    *response.version_mut() = Version::HTTP_11;
+    let found = Survey::of(response.headers());
+    if found.has(Survey::TRANSFER_ENCODING) {
+        let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
             return Err(Refusal::Malformed("has a transfer coding other than `chunked`".into()));
         }
         // Both framings at once: the next answer may begin anywhere (RFC 9112 section 6.3).
-        if head.headers.remove(CONTENT_LENGTH).is_some() {
-            arrival.last();
+        if response.headers_mut().remove(CONTENT_LENGTH).is_some() {
+            response.body_mut().last();
         }
+    } else if found.has(Survey::CONTENT_LENGTH) {
+        settle_length(response.headers_mut())?;
     }
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next()
-        && (lengths.next().is_some() || length.as_bytes().contains(&b','))
+    if found.has(Survey::WWW_AUTHENTICATE)
+        && headers::remove_connection_challenges(response.headers_mut())
     {
-        // hyper has seen to it that they are all the same.
-        let one = length.as_bytes().split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-        let one = HeaderValue::from_bytes(one)
-            .map_err(|_| Refusal::Malformed("has no valid length".into()))?;
-        head.headers.insert(CONTENT_LENGTH, one);
+        response.body_mut().last();
     }
-    if headers::remove_connection_challenges(&mut head.headers) {
-        arrival.last();
+    Ok(response)
+}
+
+/// Makes one length of several. hyper has seen to it that they are the same.
+fn settle_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    if lengths.next().is_none() && !first.contains(&b',') {
+        return Ok(());
     }
-    Ok(head)
+    let one = first.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+    let one = HeaderValue::from_bytes(one)
+        .map_err(|_| Refusal::Malformed("has no valid length".into()))?;
+    headers.insert(CONTENT_LENGTH, one);
+    Ok(())
 }
 
 const fn expired(expired: Expired) -> Refusal {

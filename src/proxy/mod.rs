@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -35,6 +34,7 @@ use caller::Caller;
 use cors::Grant;
 use forward::Trip;
 use guard::Guard;
+use headers::Survey;
 use page::Page;
 use record::Record;
 use refusal::{Refusal, Tally};
@@ -113,18 +113,22 @@ impl Proxy {
         record: &mut Record,
         grant: &mut Grant,
     ) -> Result<Reply, Refusal> {
+        let now = record.started();
         let (mut head, body) = request.into_parts();
+        let found = Survey::of(&head.headers);
         let (route, token_wait) = {
             let state = self.state.load();
-            *grant = Grant::early(&head.headers, |origin| state.routes.list(origin));
-            state.guard.admit(&mut head, peer)?;
+            *grant = Grant::early(&head.headers, found, |origin| state.routes.list(origin));
+            state.guard.admit(&mut head, found, peer)?;
             let route = record.enter(Arc::clone(state.routes.find(&head)?));
             grant.narrow(&route.cors);
-            let own = guard::host_of(&head.headers, head.version)?;
-            let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
-            // A browser asks before it sends anything, and cannot prove anything yet.
-            if page == Page::Listed && cors::is_preflight(&head) {
-                return Ok(Reply::Own(refusal::granted(cors::grant_preflight(&head))));
+            if found.has(Survey::PAGE) {
+                let own = guard::host_of(&head.headers, head.version)?;
+                let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
+                // A browser asks before it sends anything, and cannot prove anything yet.
+                if page == Page::Listed && cors::is_preflight(&head) {
+                    return Ok(Reply::Own(refusal::granted(cors::grant_preflight(&head))));
+                }
             }
             if let Some(caller) = &state.caller {
                 caller.admit(&head.headers)?;
@@ -132,14 +136,14 @@ impl Proxy {
             route.permits(&head)?;
             (route, state.token_wait)
         };
-        let had_length = head.headers.contains_key(CONTENT_LENGTH);
-        headers::to_upstream(&mut head, &route.rules, &route.metrics.stripped, peer)?;
+        headers::to_upstream(&mut head, found, &route.rules, &route.metrics.stripped, peer)?;
         head.uri = route.target(&head.uri)?;
-        let presented = forward::credential(route, token_wait).await?;
-        let trip = Trip { route, head, had_length, peer, token_wait };
-        let mut got = trip.send(body, presented).await?;
-        headers::to_client(&mut got.head, &route.rules, &got.presented, got.rejected)?;
-        Ok(Reply::Relayed(Response::from_parts(got.head, got.arrival), got.presented))
+        let presented = forward::credential(route, now, token_wait).await?;
+        let had_length = found.has(Survey::CONTENT_LENGTH);
+        let mut trip = Trip { route, head, had_length, peer, token_wait, presented };
+        let (mut response, rejected) = trip.send(body).await?;
+        headers::to_client(&mut response, &route.rules, &trip.presented, rejected)?;
+        Ok(Reply::Relayed(response, trip.presented))
     }
 }
 

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::cors::Cors;
+use super::headers::Survey;
 use super::refusal::Refusal;
 use crate::server::Host;
 
@@ -70,10 +71,12 @@ pub(super) fn judge(
 }
 
 /// Whether a browser asks, as far as one can tell.
-pub(super) fn is_browser(headers: &HeaderMap) -> bool {
-    headers.contains_key(SEC_FETCH_SITE)
-        || headers.contains_key(ORIGIN)
-        || headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
+pub(super) fn is_browser(headers: &HeaderMap, found: Survey) -> bool {
+    found.has(Survey::PAGE)
+        || found.has(Survey::USER_AGENT)
+            && headers
+                .get(USER_AGENT)
+                .is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
 }
 
 /// Whether the answer is to become a page, or a part of one that acts like a page.

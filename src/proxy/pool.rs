@@ -90,8 +90,7 @@ impl Lease {
     }
 
     /// Takes the connection that waited last, if any is still good.
-    pub(super) fn take(shop: &Arc<Shop>) -> Option<Self> {
-        let now = Moment::now();
+    pub(super) fn take(shop: &Arc<Shop>, now: Moment) -> Option<Self> {
         loop {
             let spare =
                 POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
@@ -110,13 +109,13 @@ impl Lease {
 
     /// Keeps the connection for the next request if it is ready for one: both bodies have ended
     /// and nothing is left over.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn give_back(mut self, now: Moment) {
         let Some(wire) = self.wire.take() else { return };
         self.shop.active.dec();
         if !wire.sender.is_ready() {
             return;
         }
-        let spare = Spare { wire, since: Moment::now() };
+        let spare = Spare { wire, since: now };
         // While a thread ends, there is no pool any more.
         let put = POOL.try_with(|pool| pool.borrow_mut().put(&self.shop, spare));
         if let Ok(Put::First) = put {

@@ -19,11 +19,25 @@ pub(super) struct Record {
     status: u16,
     bytes: u64,
     whole: bool,
+    ended: Option<Moment>,
 }
 
 impl Record {
     pub(super) fn start(method: Method) -> Self {
-        Self { started: Moment::now(), method, route: None, status: 0, bytes: 0, whole: false }
+        Self {
+            started: Moment::now(),
+            method,
+            route: None,
+            status: 0,
+            bytes: 0,
+            whole: false,
+            ended: None,
+        }
+    }
+
+    /// When the request came.
+    pub(super) const fn started(&self) -> Moment {
+        self.started
     }
 
     /// The request belongs to a route.
@@ -42,16 +56,17 @@ impl Record {
         self.bytes += bytes as u64;
     }
 
-    /// The answer is complete.
-    pub(super) const fn complete(&mut self) {
-        self.whole = true;
+    /// The answer is over, `whole` or not.
+    pub(super) const fn end(&mut self, now: Moment, whole: bool) {
+        self.ended = Some(now);
+        self.whole = whole;
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         let route = self.route.as_deref();
-        let took = Moment::now().since(self.started);
+        let took = self.ended.unwrap_or_else(Moment::now).since(self.started);
         if let Some(route) = route {
             route.metrics.in_flight.dec();
             let series = route.metrics.method(&self.method);

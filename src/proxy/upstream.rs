@@ -90,7 +90,7 @@ impl Upstream {
     }
 
     /// Sends a request and returns the head of its answer together with the connection, which
-    /// the answer's body gives back. Nothing is sent at or after `until`.
+    /// the answer's body gives back. Nothing is sent at or after `until`; it is `now`.
     ///
     /// A request of which nothing was written, because the connection turned out to be closed,
     /// goes over another one, whatever its method.
@@ -102,17 +102,22 @@ impl Upstream {
         mut request: Request<Upload>,
         until: Option<Moment>,
         over: Over,
+        mut now: Moment,
         watch: &Watch,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let mut stale = if over == Over::New { MOST_STALE } else { 0 };
         loop {
-            let pooled = if stale < MOST_STALE { Lease::take(&self.shop) } else { None };
+            let pooled = if stale < MOST_STALE { Lease::take(&self.shop, now) } else { None };
             let mut lease = match pooled {
                 Some(lease) => lease,
-                None => self.open().await.map_err(Failure::Dial)?,
+                None => {
+                    let lease = self.open().await.map_err(Failure::Dial)?;
+                    now = Moment::now();
+                    lease
+                }
             };
-            if until.is_some_and(|until| Moment::now() >= until) {
-                lease.give_back();
+            if until.is_some_and(|until| now >= until) {
+                lease.give_back(now);
                 return Err(Failure::Stale(request.into_body()));
             }
             let reused = lease.reused;

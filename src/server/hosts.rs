@@ -34,7 +34,9 @@ impl<'h> Host<'h> {
         }
         let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
         let port = port(rest)?;
-        if let Ok(address) = name.parse::<Ipv4Addr>() {
+        if name.starts_with(|c: char| c.is_ascii_digit())
+            && let Ok(address) = name.parse::<Ipv4Addr>()
+        {
             return Some((Self::Address(IpAddr::V4(address)), port));
         }
         let name = name.strip_suffix('.').unwrap_or(name);

@@ -1,13 +1,13 @@
 //! A token as the rest of the program sees it: the current value, without a lock.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-use super::failure::Failure;
+use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::present::Presentation;
 use super::rejection::Rejection;
@@ -67,6 +67,9 @@ pub struct Report {
     pub last_means: &'static str,
 }
 
+/// Makes a value for one use.
+pub(super) type Mint = Box<dyn Fn() -> Result<Grant, Failure> + Send + Sync>;
+
 /// Shared by everybody who uses one token. [`super::refresher`] is the only writer.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
@@ -82,6 +85,7 @@ struct Shared {
     report: Mutex<Report>,
     rejections: Vec<Rejection>,
     dependents: Mutex<Vec<Weak<Presentation>>>,
+    mint: OnceLock<Mint>,
     metrics: TokenMetrics,
 }
 
@@ -123,6 +127,7 @@ impl Handle {
             report: Mutex::default(),
             rejections,
             dependents: Mutex::default(),
+            mint: OnceLock::new(),
             metrics,
         }))
     }
@@ -157,10 +162,36 @@ impl Handle {
         self.current().filter(|current| current.is_usable(Moment::now()))
     }
 
-    /// A usable value for a request that is made from this token.
+    /// A usable value for a request that is made from this token: one of its own, where the
+    /// token is made for each use.
+    ///
+    /// # Errors
+    /// There is none, or it could not be made.
+    pub fn fresh(&self) -> Result<Arc<Current>, Failure> {
+        let current = self.usable().ok_or_else(|| {
+            Failure::new(Reason::Parent, format!("`{}` has no usable value", self.0.name))
+        })?;
+        let Some(mint) = self.0.mint.get() else { return Ok(current) };
+        Ok(Arc::new(Current {
+            generation: current.generation,
+            grant: Arc::new(mint()?),
+            obtained: Moment::now(),
+            expires: current.expires,
+            usable_until: current.usable_until,
+        }))
+    }
+
+    /// Has [`Self::fresh`] make a value for each use.
+    pub(super) fn mint_by(&self, mint: Mint) {
+        // Only the first counts; there is one start for each handle.
+        drop(self.0.mint.set(mint));
+    }
+
+    /// Whether an upstream has rejected the value in use.
     #[must_use]
-    pub fn fresh(&self) -> Option<Arc<Current>> {
-        self.usable()
+    pub(super) fn is_rejected(&self) -> bool {
+        let rejected = lock(&self.0.demand).rejected;
+        self.0.current.load().as_ref().is_some_and(|now| rejected == Some(now.generation))
     }
 
     /// The rules by which an upstream's answer rejects this token.

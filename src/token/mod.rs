@@ -192,6 +192,12 @@ impl Entry {
     fn start(&self, parents: BTreeMap<TokenName, Handle>) {
         let Self { kind, source, handle, stop, .. } = self.clone();
         let tasks = self.stop.clone();
+        if let Source::Jwt(signer) = &*source
+            && signer.is_fresh_per_use()
+        {
+            let (source, parents) = (Arc::clone(&source), parents.clone());
+            handle.mint_by(Box::new(move || source.sign(&parents)));
+        }
         self.stop.spawn(async move {
             loop {
                 let refresher = Refresher::new(

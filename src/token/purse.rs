@@ -136,6 +136,20 @@ impl Purse {
         }
         false
     }
+
+    /// Takes note that a refresh failed for a reason of the issuer's own while upstreams reject
+    /// the value in use; true if the initial request should follow at once, as there is nothing
+    /// left to lose.
+    pub fn give_up(&mut self, means: Means, failure: &Failure) -> bool {
+        let hopeless = means == Means::Refresh
+            && failure.server_fault
+            && failure.retry_after.is_none()
+            && !self.seeded;
+        if hopeless {
+            self.in_hand = InHand::None;
+        }
+        hopeless
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +209,19 @@ mod tests {
         assert_eq!(purse.choose(NOW, true, None), REFRESH);
         purse.failed(Means::Refresh, &fault);
         assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+    }
+
+    #[test]
+    fn a_rejected_value_is_not_worth_a_second_refresh_that_fails_with_500() {
+        let mut fault = failure(Reason::ServerError);
+        fault.server_fault = true;
+        let mut own = purse();
+        assert!(!own.give_up(Means::Acquire, &fault));
+        assert!(own.give_up(Means::Refresh, &fault));
+        assert_eq!(own.choose(NOW, true, None), ACQUIRE);
+        assert!(!seeded().give_up(Means::Refresh, &fault), "it is the only credential");
+        fault.retry_after = Some(Duration::from_secs(1));
+        assert!(!purse().give_up(Means::Refresh, &fault), "the issuer asks for patience");
     }
 
     #[test]

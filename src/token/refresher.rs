@@ -2,13 +2,13 @@
 //! writer of its [`Handle`]; every decision about time is [`Schedule`]'s, about refresh tokens
 //! [`Purse`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::exchange::{Fetched, Means, Try};
+use super::exchange::{Fetched, Means, Revoke, Try};
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
@@ -27,6 +27,9 @@ const SECRET_POLL: Duration = Duration::from_secs(2);
 /// For one request that withdraws a token.
 const REVOKE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Most grants that are remembered for being withdrawn at the end.
+const MOST_LEFT: usize = 8;
+
 /// Everything that a token's task needs.
 pub(super) struct Refresher {
     handle: Handle,
@@ -43,6 +46,8 @@ pub(super) struct Refresher {
     awaited: Option<watch::Receiver<u64>>,
     /// Replaced grants that are to be withdrawn, and when.
     retired: Vec<(Moment, Arc<Grant>)>,
+    /// Grants whose refresh tokens an initial grant has left behind, to be withdrawn at the end.
+    left: VecDeque<Arc<Grant>>,
 }
 
 /// Why the loop goes on.
@@ -76,6 +81,7 @@ impl Refresher {
             failure: None,
             awaited: None,
             retired: Vec::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -143,7 +149,8 @@ impl Refresher {
         self.awaited = None;
         let mut outcome = self.ask().await;
         if let Err((means, failure)) = &outcome
-            && self.purse.failed(*means, failure)
+            && (self.purse.failed(*means, failure)
+                || self.handle.is_rejected() && self.purse.give_up(*means, failure))
         {
             tracing::info!(token = %self.handle.name(), %failure, "refresh refused, running the initial grant");
             outcome = self.ask().await;
@@ -176,9 +183,16 @@ impl Refresher {
             tasks: &self.stop,
         };
         let grant = previous.as_ref().map(|current| current.grant.as_ref());
+        let mut fetch = std::pin::pin!(self.source.fetch(means, grant, attempt));
         let outcome = tokio::select! {
-            outcome = self.source.fetch(means, grant, attempt) => outcome,
-            () = self.stop.closing() => Err(Failure::new(Reason::Broken, "stopped").ambiguous()),
+            outcome = &mut fetch => outcome,
+            () = self.stop.closing() => {
+                // The answer under way may bring what is to be withdrawn.
+                let patience = self.revoke().map_or(Duration::ZERO, |_| REVOKE_DEADLINE);
+                tokio::time::timeout(patience, fetch).await.unwrap_or_else(|_| {
+                    Err(Failure::new(Reason::Broken, "stopped").ambiguous())
+                })
+            }
         };
         let metrics = self.handle.metrics();
         metrics.seconds.observe(Moment::now().since(now).as_secs_f64());
@@ -215,7 +229,7 @@ impl Refresher {
         }
         let generation = old.as_ref().map_or(1, |old| old.generation + u64::from(!same));
         if let Some(old) = old.filter(|_| !same) {
-            self.retire(&old, now);
+            self.retire(&old, means, now);
         }
         self.failure = None;
         self.tell_success(means, generation, &span, same, next);
@@ -319,11 +333,19 @@ impl Refresher {
         self.source.secrets().iter().map(|secret| secret.source().fingerprint()).collect()
     }
 
-    /// Plans the withdrawal of a replaced grant.
-    fn retire(&mut self, old: &Current, now: Moment) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        if let Some(after) = revoke.and_then(|revoke| revoke.on_replace) {
+    fn revoke(&self) -> Option<&Revoke> {
+        self.source.exchange().and_then(|exchange| exchange.revoke.as_ref())
+    }
+
+    /// Plans the withdrawal of a grant that one got by `means` has replaced.
+    fn retire(&mut self, old: &Current, means: Means, now: Moment) {
+        let Some(revoke) = self.revoke() else { return };
+        if let Some(after) = revoke.on_replace {
             self.retired.push((now + after, Arc::clone(&old.grant)));
+        } else if means == Means::Acquire && old.grant.refresh_token.is_some() {
+            // Its refresh token may still be good, and nothing will ever use it up.
+            self.left.truncate(MOST_LEFT - 1);
+            self.left.push_front(Arc::clone(&old.grant));
         }
     }
 
@@ -334,16 +356,18 @@ impl Refresher {
         }
     }
 
-    /// At the end: what was replaced, and what is in use.
+    /// At the end: what is in use, and what was replaced, the newest first.
     async fn withdraw_all(&mut self) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        let Some(revoke) = revoke else { return };
+        let Some(revoke) = self.revoke() else { return };
         let on_shutdown = revoke.on_shutdown;
-        for (_, grant) in std::mem::take(&mut self.retired) {
-            self.withdraw(&grant).await;
-        }
         if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
             self.withdraw(&current.grant).await;
+        }
+        for (_, grant) in std::mem::take(&mut self.retired).into_iter().rev() {
+            self.withdraw(&grant).await;
+        }
+        for grant in std::mem::take(&mut self.left).into_iter().filter(|_| on_shutdown) {
+            self.withdraw(&grant).await;
         }
     }
 

@@ -9,5 +9,4 @@ mod answers;
 mod headers;
 mod paths;
 mod requests;
-mod secrets;
 mod support;

@@ -1,17 +1,26 @@
 //! Behaviour over real sockets.
 
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod browser;
+mod caepe;
 mod cli;
+mod custom;
+mod doubles;
+mod educates;
+mod examples;
 mod framing;
 mod guard;
+mod kinds;
 mod layers;
 mod limits;
+mod lxhive;
 mod pool;
 mod readme;
 mod rejection;
 mod streaming;
 mod strip;
+mod sunbird;
 mod support;
 mod tls;

@@ -329,11 +329,24 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
     }
     let at = httpdate::parse_http_date(text).ok()?;
     let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
-    Duration::try_from_secs_f64((at - server_now(answer)).max(0.0)).ok()
+    let now = date(answer).unwrap_or_else(|| Wall::now().0);
+    Duration::try_from_secs_f64((at - now).max(0.0)).ok()
 }
 
-/// The issuer's clock by its `Date` field, else ours.
+/// The issuer's clock, for lifetimes: rather ahead than behind. Its `Date` is cut to a second,
+/// which would overstate every absolute end by up to one.
 fn server_now(answer: &Answer) -> f64 {
+    let own = Wall::now().0;
+    match date(answer) {
+        // The clocks agree as far as can be told, and ours is the finer one.
+        Some(date) if (date..date + 2.0).contains(&own) => own,
+        Some(date) => date + 1.0,
+        None => own,
+    }
+}
+
+/// The answer's `Date`, in seconds of Unix time.
+fn date(answer: &Answer) -> Option<f64> {
     answer
         .head
         .headers
@@ -341,7 +354,7 @@ fn server_now(answer: &Answer) -> f64 {
         .and_then(|value| value.to_str().ok())
         .and_then(|text| httpdate::parse_http_date(text).ok())
         .and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or_else(|| Wall::now().0, |since| since.as_secs_f64())
+        .map(|since| since.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -436,6 +449,21 @@ mod tests {
             |status, body: &str| reading().read(&answer(status, &[], body)).unwrap_err().ambiguous;
         assert!(of(200, "") && of(200, "{\"x\":1}") && of(504, ""));
         assert!(!of(400, r#"{"error":"invalid_grant"}"#) && !of(503, "") && !of(429, ""));
+    }
+
+    #[test]
+    fn an_absolute_end_is_not_overstated_by_a_date_in_whole_seconds() {
+        let at = |date: f64| {
+            let since = Duration::from_secs_f64(date);
+            let text = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since);
+            answer(200, &[("date", &text)], "")
+        };
+        let now = Wall::now().0;
+        let agreeing = server_now(&at(now));
+        assert!(agreeing >= now && agreeing < now + 1.0, "{agreeing} {now}");
+        // An hour apart: theirs counts, in its last moment.
+        let ahead = (now + 3600.0).floor();
+        assert!((server_now(&at(ahead)) - (ahead + 1.0)).abs() < 0.001);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Refreshing {
 pub struct Revoke {
     /// The request.
     pub call: Call,
+    /// The request for a grant that came without a refresh token, where that makes a difference.
+    pub without_refresh_token: Option<Call>,
     /// Whether at the end of the process.
     pub on_shutdown: bool,
     /// How long after a grant was replaced, if at all.
@@ -137,8 +139,12 @@ impl Exchange {
     /// What went wrong, for the log.
     pub async fn withdraw(&self, grant: &Grant, attempt: Try<'_>) -> Result<(), Failure> {
         let Some(revoke) = &self.revoke else { return Ok(()) };
-        let parents = usable_parents(&revoke.call, attempt.parents)?;
-        let answer = revoke.call.send(&setting(&parents, Some(grant), attempt)).await?;
+        let call = match &revoke.without_refresh_token {
+            Some(call) if grant.refresh_token.is_none() => call,
+            _ => &revoke.call,
+        };
+        let parents = usable_parents(call, attempt.parents)?;
+        let answer = call.send(&setting(&parents, Some(grant), attempt)).await?;
         if answer.status().is_success() {
             Ok(())
         } else {
@@ -190,10 +196,10 @@ fn usable_parents(
 ) -> Result<BTreeMap<TokenName, Arc<Current>>, Failure> {
     call.parents()
         .map(|name| {
-            let current = parents.get(&name).and_then(Handle::fresh).ok_or_else(|| {
-                Failure::new(Reason::Parent, format!("`{name}` has no usable value"))
+            let handle = parents.get(&name).ok_or_else(|| {
+                Failure::new(Reason::Parent, format!("there is no token `{name}`"))
             })?;
-            Ok((name, current))
+            Ok((name, handle.fresh()?))
         })
         .collect()
 }

@@ -256,6 +256,7 @@ impl Settings {
         let revoke = match revoke {
             Some((settings, call)) => Some(Revoke {
                 call: call?,
+                without_refresh_token: None,
                 on_shutdown: settings.on_shutdown,
                 on_replace: settings.after_replacement.map(Duration::from),
             }),

@@ -12,6 +12,7 @@ pub mod jwt;
 pub mod oauth2;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -20,8 +21,9 @@ use serde::Deserialize;
 use super::exchange::call::{Target, TargetError};
 use super::exchange::value::KeptSecret;
 use super::exchange::{Exchange, Fetched, Means, Refreshing, Try};
-use super::failure::Failure;
+use super::failure::{Failure, Reason};
 use super::grant::Grant;
+use super::handle::Handle;
 use super::rejection::Rejection;
 use super::schedule::Renew;
 use super::template::Template;
@@ -127,6 +129,19 @@ impl Source {
             Self::Exchange(exchange) => exchange.fetch(means, previous, attempt).await,
             Self::Jwt(signer) => signer.fetch(attempt.parents),
             Self::Value(reader) => reader.fetch(),
+        }
+    }
+
+    /// Signs a value for one use.
+    ///
+    /// # Errors
+    /// It cannot, or is of a kind that signs nothing.
+    pub(super) fn sign(&self, parents: &BTreeMap<TokenName, Handle>) -> Result<Grant, Failure> {
+        match self {
+            Self::Jwt(signer) => signer.fetch(parents).map(|fetched| fetched.grant),
+            Self::Exchange(_) | Self::Value(_) => {
+                Err(Failure::new(Reason::Config, "this kind of token is not signed here"))
+            }
         }
     }
 

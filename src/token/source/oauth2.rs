@@ -172,7 +172,11 @@ impl Settings {
                 fallback_after: self.refresh.fallback_after.max(1),
                 seed: self.refresh_token.clone().filter(|_| self.grant == GrantType::RefreshToken),
             },
-            revoke: self.revoke(&client(style), refreshes, problems),
+            revoke: self.revoke(
+                &client(style.or_audience(&self.token_url.with_all("x"))),
+                refreshes,
+                problems,
+            ),
             reading: reading(self.renew.assume.0),
         })
     }
@@ -265,25 +269,24 @@ impl Settings {
         let settings = self.revoke.as_ref()?;
         let url = settings.url.beside(&self.token_url);
         let target = super::target(&url, self.plaintext, &self.tls, problems)?;
-        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
-        let (field, hint) = if refreshes {
-            ("${self.refresh_token}", "refresh_token")
-        } else {
-            ("${self.access_token}", "access_token")
-        };
-        let call = Call {
+        let call = |hint: &str| Call {
             method: Method::POST,
-            target,
+            target: target.clone(),
             headers: Vec::new(),
             body: CallBody::Form(vec![
-                member("token", parsed(field)),
+                member("token", parsed(&format!("${{self.{hint}}}"))),
                 member("token_type_hint", literal(hint)),
             ]),
             client: client.clone(),
             alternate: None,
         };
+        let access = call("access_token");
+        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
+        let (call, without_refresh_token) =
+            if refreshes { (call("refresh_token"), Some(access)) } else { (access, None) };
         let on_replace = settings.after_replacement.map(Duration::from);
-        Some(Revoke { call, on_shutdown: settings.on_shutdown, on_replace })
+        let on_shutdown = settings.on_shutdown;
+        Some(Revoke { call, without_refresh_token, on_shutdown, on_replace })
     }
 }
 

@@ -17,7 +17,6 @@ pub(crate) fn directory(name: &str) -> PathBuf {
 /// The program, run as a user would run it.
 pub(crate) struct Program {
     pub(crate) proxy: SocketAddr,
-    pub(crate) admin: SocketAddr,
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
 }
@@ -45,7 +44,7 @@ impl Program {
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
         let deadline = std::time::SystemTime::now() + PATIENCE;
-        let (proxy, admin) = loop {
+        let (proxy, _) = loop {
             let text = String::from_utf8_lossy(&output.lock().unwrap()).into_owned();
             if let Some(addresses) = addresses(&text) {
                 break addresses;
@@ -53,25 +52,12 @@ impl Program {
             assert!(std::time::SystemTime::now() < deadline, "it does not listen: {text}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
-        Self { proxy, admin, child, output }
+        Self { proxy, child, output }
     }
 
     /// All that it has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
-    }
-
-    /// What the admin listener says at `path`, head and body.
-    pub(crate) fn admin(&self, path: &str) -> String {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        String::from_utf8_lossy(&super::talk_to_the_end(self.admin, request.as_bytes()))
-            .into_owned()
-    }
-
-    /// The process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Whether it still runs.

@@ -27,8 +27,6 @@ pub(crate) struct Conversation {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     log: Arc<Mutex<Vec<Request>>>,
-    /// Counts connections from 0.
-    pub(crate) number: usize,
 }
 
 impl Upstream {
@@ -47,10 +45,10 @@ impl Upstream {
                 let stream = stream.unwrap();
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
-                let number = count.fetch_add(1, Ordering::SeqCst);
+                count.fetch_add(1, Ordering::SeqCst);
                 let (script, log) = (Arc::clone(&script), Arc::clone(&log));
                 std::thread::spawn(move || {
-                    let mut conversation = Conversation { stream, buffer: Vec::new(), log, number };
+                    let mut conversation = Conversation { stream, buffer: Vec::new(), log };
                     drop(script(&mut conversation));
                 });
             }

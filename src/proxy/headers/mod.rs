@@ -1,0 +1,367 @@
+//! The one place of header policy, for both directions and for trailers.
+//!
+//! The order of [`to_upstream`] and [`inject`] is a security invariant: what the client's
+//! `Connection` names is removed before our fields go in, or `Connection: authorization` would
+//! remove the credential (S15); the client's credentials are removed before, in every spelling
+//! (S16, S18); the injection comes last.
+
+#[cfg(test)]
+mod tests;
+
+mod rules;
+mod survey;
+
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
+use prometheus::IntCounter;
+
+use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
+pub(super) use self::rules::{Rules, Via};
+pub(super) use self::survey::Survey;
+use super::cors;
+use super::refusal::Refusal;
+use super::replay::Upload;
+use crate::server::Peer;
+use crate::token::present::{Mode, Presented};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
+const ZERO: HeaderValue = HeaderValue::from_static("0");
+
+/// Shorter credentials are not looked for in answers: they would be found by chance.
+const SHORTEST_LEAK: usize = 8;
+
+/// Makes a client's head fit for the upstream, all but the injected fields. The target keeps its
+/// form; see [`super::route::Route::target`].
+///
+/// # Errors
+/// A loop, or a query from which no parameter can be removed.
+pub(super) fn to_upstream(
+    head: &mut Parts,
+    found: Survey,
+    rules: &Rules,
+    stripped: &[IntCounter],
+    peer: &Peer,
+) -> Result<(), Refusal> {
+    let count = |place: usize| {
+        if let Some(counter) = stripped.get(place) {
+            counter.inc();
+        }
+    };
+    let headers = &mut head.headers;
+    if let Some(via) = &rules.via
+        && found.has(Survey::VIA)
+        && headers.get_all(VIA).iter().any(|value| names_us(value, &via.pseudonym))
+    {
+        return Err(Refusal::Loop);
+    }
+    let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
+    let host = headers.get(HOST).cloned();
+    if found.has(Survey::CONNECTION) {
+        remove_named_in_connection(headers, |name| match rules.fate(name) {
+            Fate::Strip(place) | Fate::Replace(place) => count(place),
+            Fate::Stay | Fate::Go => {}
+        });
+    }
+    let mut doomed = Vec::new();
+    for name in headers.keys() {
+        match rules.fate(name) {
+            Fate::Stay => continue,
+            Fate::Replace(place) => count(place),
+            Fate::Strip(place) => {
+                count(place);
+                doomed.push(name.clone());
+            }
+            Fate::Go => doomed.push(name.clone()),
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+    if found.has(Survey::COOKIE) {
+        strip_cookies(headers, &rules.cookies, count);
+    }
+    if wants_trailers {
+        headers.insert(TE, TRAILERS);
+        headers.insert(CONNECTION, TE_OPTION);
+    }
+    if rules.forwarded {
+        headers.insert(X_FORWARDED_FOR, peer.label().clone());
+        headers.insert(X_FORWARDED_PROTO, HTTP);
+        if let Some(host) = &host {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
+    }
+    if let Some(host) = rules.host.clone().or(host) {
+        headers.insert(HOST, host);
+    }
+    if let Some(via) = &rules.via {
+        let version = if head.version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
+        headers.append(VIA, version.clone());
+    }
+    if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
+        count(rules.query_place);
+    }
+    Ok(())
+}
+
+/// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
+/// `Connection` itself. `removed` is told of each.
+fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&HeaderName)) {
+    // What is always there names no field, or one that goes anyway.
+    let is_plain = |token: &[u8]| {
+        [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
+    };
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !is_plain(token))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    for name in named {
+        if name != CONNECTION && headers.remove(&name).is_some() {
+            removed(&name);
+        }
+    }
+}
+
+/// Whether one of a field's comma-separated tokens is `wanted`.
+fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Whether a `Via` line holds the pseudonym as a whole word.
+fn names_us(line: &HeaderValue, pseudonym: &str) -> bool {
+    line.as_bytes()
+        .split(|b| matches!(b, b',' | b' ' | b'\t'))
+        .any(|word| word.eq_ignore_ascii_case(pseudonym.as_bytes()))
+}
+
+fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usize)) {
+    let (names, place) = match cookies {
+        Cookies::Kept => return,
+        Cookies::AllRemoved { place } => {
+            if headers.remove(COOKIE).is_some() {
+                count(*place);
+            }
+            return;
+        }
+        Cookies::Removed { names, place } => (names, *place),
+    };
+    let is_stripped = |pair: &[u8]| {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        names.iter().any(|stripped| stripped.as_bytes() == name)
+    };
+    let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    if !lines.iter().any(|line| line.as_bytes().split(|b| *b == b';').any(is_stripped)) {
+        return;
+    }
+    count(place);
+    headers.remove(COOKIE);
+    for line in lines {
+        let kept: Vec<&[u8]> =
+            line.as_bytes().split(|b| *b == b';').filter(|pair| !is_stripped(pair)).collect();
+        let kept = kept.join(&b';');
+        if let Ok(value) = HeaderValue::from_bytes(kept.trim_ascii())
+            && !value.is_empty()
+        {
+            headers.append(COOKIE, value);
+        }
+    }
+}
+
+/// Puts the injected fields in, in place of whatever is there under their names. Nothing may touch
+/// the fields between this and the upstream.
+pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
+    for (name, value, mode) in &presented.fields {
+        if *mode == Mode::Set || !headers.contains_key(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// Says how the body is framed, from the body alone: the client's own words about it are gone.
+pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
+    match body.size_hint().exact() {
+        // hyper writes no length for an empty body, but `Content-Length: 0` means something on
+        // a POST.
+        Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
+        Some(0) => {}
+        // hyper writes the length. The body was chunked the first time, if this is the second.
+        Some(_) => drop(headers.remove(TRANSFER_ENCODING)),
+        // hyper would drop the chunked body of a GET unless told.
+        None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
+    }
+}
+
+/// Makes an answer's head fit for the client. `rejected` says that the answer rejected our
+/// credential, of which the client must not be asked for one.
+///
+/// # Errors
+/// An answer that holds a credential.
+pub(super) fn to_client<B>(
+    response: &mut Response<B>,
+    rules: &Rules,
+    presented: &Presented,
+    rejected: bool,
+) -> Result<(), Refusal> {
+    if leaks(response, presented) {
+        return Err(Refusal::Leak);
+    }
+    let headers = response.headers_mut();
+    if headers.contains_key(CONNECTION) {
+        remove_named_in_connection(headers, |_| {});
+        headers.remove(CONNECTION);
+    }
+    let is_doomed = |name: &HeaderName| {
+        is_hop_by_hop(name.as_str())
+            || *name == ALT_SVC
+            || (rejected && *name == WWW_AUTHENTICATE)
+            || cors::is_field(name)
+            || rules.answer.contains(name)
+    };
+    // Mostly there is none, or one.
+    while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+/// Whether any value, or the reason phrase, holds an injected credential.
+fn leaks<B>(response: &Response<B>, presented: &Presented) -> bool {
+    let headers = response.headers();
+    let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let longest = headers.values().map(HeaderValue::len).chain(reason.map(<[u8]>::len)).max();
+    secrets(presented, longest.unwrap_or(0)).any(|secret| {
+        reason.is_some_and(|reason| holds(reason, secret))
+            || headers.values().any(|value| holds(value.as_bytes(), secret))
+    })
+}
+
+/// Of each injected credential what follows the scheme, if it has `most` bytes at most.
+fn secrets(presented: &Presented, most: usize) -> impl Iterator<Item = &[u8]> {
+    presented
+        .fields
+        .iter()
+        .filter(|(_, value, _)| value.is_sensitive())
+        .filter_map(move |(_, value, _)| last_word(value.as_bytes(), most))
+        .filter(|secret| secret.len() >= SHORTEST_LEAK)
+}
+
+/// What follows the last space, if it has `most` bytes at most. Tokens are long and header values
+/// are not, so this looks at little.
+fn last_word(value: &[u8], most: usize) -> Option<&[u8]> {
+    let tail = &value[value.len().saturating_sub(most + 1)..];
+    tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)
+}
+
+fn holds(value: &[u8], secret: &[u8]) -> bool {
+    value.len() >= secret.len() && value.windows(secret.len()).any(|window| window == secret)
+}
+
+/// Removes the trailers that hold an injected credential; the answer is under way already.
+pub(super) fn remove_leaks(trailers: &mut HeaderMap, presented: &Presented) {
+    let is_leak = |value: &[u8]| secrets(presented, value.len()).any(|secret| holds(value, secret));
+    let doomed: Vec<HeaderName> = trailers
+        .iter()
+        .filter(|(_, value)| is_leak(value.as_bytes()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Removes from a request's trailers what must not come late (RFC 9110 section 6.5.1) and what
+/// must not come from the client at all (S17).
+pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
+    let doomed: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name.as_str()))
+        .cloned()
+        .collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Removes from an answer's trailers what must not come late.
+pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
+    let doomed: Vec<HeaderName> =
+        trailers.keys().filter(|name| !is_trailer(name.as_str())).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a field may stand in trailers: nothing about framing, routing, authentication,
+/// request modifiers, response control or the content's format.
+fn is_trailer(name: &str) -> bool {
+    !is_hop_by_hop(name)
+        && !is_forwarding(name)
+        && !name.starts_with("if-")
+        && !matches!(
+            name,
+            "age"
+                | "alt-svc"
+                | "authorization"
+                | "cache-control"
+                | "content-encoding"
+                | "content-length"
+                | "content-range"
+                | "content-type"
+                | "cookie"
+                | "date"
+                | "expect"
+                | "expires"
+                | "host"
+                | "location"
+                | "max-forwards"
+                | "pragma"
+                | "range"
+                | "retry-after"
+                | "set-cookie"
+                | "trailer"
+                | "vary"
+                | "via"
+                | "warning"
+                | "www-authenticate"
+        )
+}
+
+/// Removes challenges for authentication that binds to the connection (S40), which clients would
+/// share. True if there were any: the connection must not be used again.
+pub(super) fn remove_connection_challenges(headers: &mut HeaderMap) -> bool {
+    if !headers.contains_key(WWW_AUTHENTICATE) {
+        return false;
+    }
+    let binds = |challenge: &HeaderValue| {
+        let text = String::from_utf8_lossy(challenge.as_bytes()).to_ascii_lowercase();
+        text.contains("ntlm") || text.contains("negotiate")
+    };
+    let all: Vec<HeaderValue> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if !all.iter().any(binds) {
+        return false;
+    }
+    headers.remove(WWW_AUTHENTICATE);
+    for other in all.into_iter().filter(|challenge| !binds(challenge)) {
+        headers.append(WWW_AUTHENTICATE, other);
+    }
+    true
+}

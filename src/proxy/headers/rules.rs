@@ -1,0 +1,222 @@
+//! What one route does to the fields of a request.
+
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::{HeaderName, HeaderValue};
+
+use super::super::settings::{HostField, Settings};
+use crate::token::present::Mode;
+use crate::vocab::FieldName;
+
+/// What one route does to header fields, prepared from the settings.
+#[derive(Debug)]
+pub(in super::super) struct Rules {
+    protected: Vec<Protected>,
+    /// Beginnings of such names.
+    prefixes: Vec<(Box<str>, usize)>,
+    pub(super) cookies: Cookies,
+    pub(super) query: Vec<Box<str>>,
+    /// What is removed from answers.
+    pub(super) answer: Vec<HeaderName>,
+    /// Where removed parameters are counted.
+    pub(super) query_place: usize,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) forwarded: bool,
+    pub(super) via: Option<Via>,
+}
+
+/// A field that never comes from the client.
+#[derive(Debug)]
+struct Protected {
+    name: HeaderName,
+    /// Where a client's own is counted.
+    place: usize,
+    /// The route sets it, which replaces whatever is there.
+    replaced: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Cookies {
+    Kept,
+    Removed { names: Vec<Box<str>>, place: usize },
+    AllRemoved { place: usize },
+}
+
+/// How this process names itself in `Via`: different in each process, so that a loop is told
+/// from a chain.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Via {
+    pub(super) pseudonym: String,
+    pub(super) http_11: HeaderValue,
+    pub(super) http_10: HeaderValue,
+}
+
+impl Via {
+    pub(in super::super) fn new() -> Self {
+        let pseudonym = format!("bearerd-{:08x}", fastrand::u32(..));
+        let value = |version: &str| {
+            HeaderValue::try_from(format!("{version} {pseudonym}"))
+                .unwrap_or_else(|_| HeaderValue::from_static("1.1 bearerd"))
+        };
+        Self { http_11: value("1.1"), http_10: value("1.0"), pseudonym }
+    }
+}
+
+/// What a name is to the policy.
+pub(super) enum Fate {
+    /// It stays.
+    Stay,
+    /// It goes, silently.
+    Go,
+    /// It is a client's credential, counted at this place.
+    Strip(usize),
+    /// The same, but it need not go: the injection replaces it.
+    Replace(usize),
+}
+
+impl Rules {
+    /// Prepares the rules of the route `own`, and the names of the places where removed
+    /// credentials are counted. A field that any route of `all` sets is a credential on each.
+    pub(in super::super) fn new(
+        own: &Settings,
+        all: &[Settings],
+        via: Option<Via>,
+        caller: Option<&HeaderName>,
+    ) -> (Self, Vec<String>) {
+        let mut places: Vec<String> = Vec::new();
+        let mut protected: Vec<Protected> = Vec::new();
+        let injected = all.iter().flat_map(|route| &route.inject);
+        let injected = injected.filter(|(_, field)| field.mode() == Mode::Set);
+        let own_mode = |name: &HeaderName| {
+            let own = own.inject.iter().find(|(field, _)| field.as_header() == name);
+            own.map(|(_, field)| field.mode())
+        };
+        let strip = &own.strip;
+        let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
+            .into_iter()
+            .chain(injected.map(|(name, _)| name.as_header()))
+            .chain(strip.headers.iter().map(FieldName::as_header))
+            .chain(caller);
+        for name in names {
+            let mode = own_mode(name);
+            if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
+                continue;
+            }
+            let replaced = mode == Some(Mode::Set);
+            protected.push(Protected { name: name.clone(), place: places.len(), replaced });
+            places.push(name.as_str().to_owned());
+        }
+        let mut place = |name: String| {
+            places.push(name);
+            places.len() - 1
+        };
+        let prefixes = strip
+            .header_prefixes
+            .iter()
+            .map(|prefix| folded(prefix.as_str()))
+            .map(|prefix| (prefix.clone().into_boxed_str(), place(format!("{prefix}*"))))
+            .collect();
+        let cookies = if strip.cookies.is_empty() {
+            Cookies::Kept
+        } else if strip.cookies.iter().any(|name| name.as_str() == "*") {
+            Cookies::AllRemoved { place: place("cookie".to_owned()) }
+        } else {
+            let names = strip.cookies.iter().map(|name| name.as_str().into()).collect();
+            Cookies::Removed { names, place: place("cookie".to_owned()) }
+        };
+        let query_place = place("query".to_owned());
+        let rules = Self {
+            protected,
+            prefixes,
+            cookies,
+            query: strip.query.iter().map(|key| key.as_str().into()).collect(),
+            answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
+            query_place,
+            host: match own.host {
+                HostField::Upstream => Some(own.upstream.host_value()),
+                HostField::Keep => None,
+            },
+            forwarded: own.forwarded,
+            via,
+        };
+        (rules, places)
+    }
+
+    /// What becomes of a request's field.
+    pub(super) fn fate(&self, name: &HeaderName) -> Fate {
+        if let Some(known) = self.protected.iter().find(|known| known.name == name) {
+            return if known.replaced {
+                Fate::Replace(known.place)
+            } else {
+                Fate::Strip(known.place)
+            };
+        }
+        let text = name.as_str();
+        if is_ours(text) {
+            return Fate::Go;
+        }
+        if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
+            return Fate::Strip(*place);
+        }
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Fate::Stay;
+        }
+        // Some servers take `_`, or anything odd, for `-` (S16).
+        let folded = folded(text);
+        if let Some(known) = self.protected.iter().find(|known| known.name.as_str() == folded) {
+            return Fate::Strip(known.place);
+        }
+        if is_ours(&folded) { Fate::Go } else { Fate::Stay }
+    }
+}
+
+/// Whether the field is for us to write, or for nobody to pass on.
+fn is_ours(name: &str) -> bool {
+    is_hop_by_hop(name) || is_forwarding(name) || matches!(name, "content-length" | "expect")
+}
+
+/// In lower case, with `-` for everything but letters and digits: so do gateways that hand
+/// fields on as environment variables.
+pub(super) fn folded(name: &str) -> String {
+    name.bytes().map(|b| char::from(fold(b))).collect()
+}
+
+const fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
+}
+
+fn begins(name: &str, folded_start: &str) -> bool {
+    name.len() >= folded_start.len()
+        && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
+}
+
+/// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "http2-settings"
+            | "proxy"
+    )
+}
+
+/// Fields by which proxies name the client; a client's own are lies (S47).
+pub(super) fn is_forwarding(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-port"
+            | "x-forwarded-server"
+            | "x-forwarded-prefix"
+            | "x-real-ip"
+    )
+}
