@@ -16,7 +16,7 @@ lint:
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-# real identity providers (Node and Python are installed into tests/e2e/.work)
+# real identity providers, fetched into tests/e2e/.work
 e2e:
     tests/e2e/run
 

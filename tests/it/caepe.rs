@@ -80,7 +80,7 @@ fn user_lifetimes(seconds: u64, period: Duration) {
     let refreshes = stage.asked("refresh_token");
     assert!((about..about * 2).contains(&refreshes), "{refreshes} refreshes");
     assert_eq!(stage.asked("password"), 1);
-    assert!(process.replays() < 0.5);
+    assert!(process.replays() <= refreshes as f64, "{} replays", process.replays());
     stage.api.assert_saw_no_foreign_credential();
     assert_eq!(stage.issuer.with(|issuer| issuer.sessions()), 1);
     let log = process.stop();
@@ -110,7 +110,7 @@ fn service_lifetimes(seconds: u64, period: Duration) {
     let logins = stage.asked("client_credentials");
     assert!((about..about * 2).contains(&logins), "{logins} logins");
     assert_eq!(stage.asked("refresh_token") + stage.asked("password"), 0);
-    assert!(process.replays() < 0.5);
+    assert!(process.replays() <= logins as f64, "{} replays", process.replays());
     stage.api.assert_saw_no_foreign_credential();
     assert!(!process.stop().contains(SERVICE.1));
 }
@@ -145,16 +145,29 @@ fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
         log.iter().filter(|(grant, ..)| grant == "password").map(|(.., at)| *at).collect();
     for pair in logins.windows(2) {
         let gap = pair[1].since(pair[0]);
-        assert!((3.0..6.5).contains(&gap.as_secs_f64()), "{gap:?}: {log:?}");
+        assert!((3.0..8.0).contains(&gap.as_secs_f64()), "{gap:?}: {log:?}");
     }
     // A refused refresh is followed by the login at once; nothing else comes close.
     for pair in log.windows(2) {
         let gap = pair[1].2.since(pair[0].2);
         let refused = pair[0].1 != 200;
-        assert!(refused || gap >= Duration::from_millis(450), "{gap:?}: {log:?}");
+        assert!(refused || gap >= Duration::from_millis(300), "{gap:?}: {log:?}");
     }
     let refused = log.iter().filter(|(_, status, _)| *status != 200).count();
     assert!(refused <= logins.len(), "{log:?}");
+}
+
+#[test]
+fn a_refresh_that_yields_the_end_of_a_session_is_followed_by_the_login_at_once() {
+    // The refresh, at 2.8 to 3.2 s, leaves a token for one second.
+    let stage = stage(keycloak(4).ending(Duration::from_millis(4800)));
+    let process = stage.user();
+    eventually(|| stage.asked("password") >= 2, || process.log());
+    let log = stage.issuer.with(|issuer| issuer.log.clone());
+    let asked: Vec<_> = log.iter().map(|(grant, status, _)| (grant.as_str(), *status)).collect();
+    assert_eq!(asked, [("password", 200), ("refresh_token", 200), ("password", 200)]);
+    let gap = log[2].2.since(log[1].2);
+    assert!(gap < Duration::from_millis(400), "{gap:?}");
 }
 
 #[test]

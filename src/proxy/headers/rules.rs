@@ -1,6 +1,6 @@
 //! What one route does to the fields of a request.
 
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::header::{self, AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 
 use super::super::settings::{HostField, Settings};
@@ -15,6 +15,8 @@ pub(in super::super) struct Rules {
     prefixes: Vec<(Box<str>, usize)>,
     pub(super) cookies: Cookies,
     pub(super) query: Vec<Box<str>>,
+    /// What is removed from answers.
+    pub(super) answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
     pub(super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
@@ -78,6 +80,7 @@ impl Rules {
         own: &Settings,
         all: &[Settings],
         via: Option<Via>,
+        caller: Option<&HeaderName>,
     ) -> (Self, Vec<String>) {
         let mut places: Vec<String> = Vec::new();
         let mut protected: Vec<Protected> = Vec::new();
@@ -91,7 +94,8 @@ impl Rules {
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
             .into_iter()
             .chain(injected.map(|(name, _)| name.as_header()))
-            .chain(strip.headers.iter().map(FieldName::as_header));
+            .chain(strip.headers.iter().map(FieldName::as_header))
+            .chain(caller);
         for name in names {
             let mode = own_mode(name);
             if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
@@ -125,6 +129,7 @@ impl Rules {
             prefixes,
             cookies,
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
+            answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
             host: match own.host {
                 HostField::Upstream => Some(own.upstream.host_value()),
@@ -145,19 +150,19 @@ impl Rules {
                 Fate::Strip(known.place)
             };
         }
-        let text = name.as_str();
-        if is_ours(text) {
+        if is_ours(name) {
             return Fate::Go;
         }
+        let text = name.as_str();
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
-        if text.bytes().all(|b| b != b'_') {
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Fate::Stay;
         }
-        // Some servers take `_` for `-` (S16).
-        let folded = folded(text);
-        if let Some(known) = self.protected.iter().find(|known| known.name.as_str() == folded) {
+        // Some servers take `_`, or anything odd, for `-` (S16).
+        let Ok(folded) = HeaderName::try_from(folded(text)) else { return Fate::Go };
+        if let Some(known) = self.protected.iter().find(|known| known.name == folded) {
             return Fate::Strip(known.place);
         }
         if is_ours(&folded) { Fate::Go } else { Fate::Stay }
@@ -165,49 +170,56 @@ impl Rules {
 }
 
 /// Whether the field is for us to write, or for nobody to pass on.
-fn is_ours(name: &str) -> bool {
-    is_hop_by_hop(name) || is_forwarding(name) || matches!(name, "content-length" | "expect")
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(*name, header::CONTENT_LENGTH | header::EXPECT)
+        || is_hop_by_hop(name)
+        || is_forwarding(name)
 }
 
-/// `-` for `_`, in lower case.
+/// In lower case, with `-` for everything but letters and digits: so do gateways that hand
+/// fields on as environment variables.
 pub(super) fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes().map(|b| char::from(fold(b))).collect()
+}
+
+const fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
 fn begins(name: &str, folded_start: &str) -> bool {
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
 }
 
 /// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+///
+/// Names that the library knows are compared as numbers, which is why they are not text here.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-            | "proxy"
-    )
+        *name,
+        header::CONNECTION
+            | header::TE
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+            | header::PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy")
 }
 
 /// Fields by which proxies name the client; a client's own are lies (S47).
-pub(super) fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &HeaderName) -> bool {
+    if *name == header::FORWARDED {
+        return true;
+    }
+    let Some(rest) = name.as_str().strip_prefix("x-") else { return false };
     matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-server"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
+        rest,
+        "forwarded-for"
+            | "forwarded-host"
+            | "forwarded-proto"
+            | "forwarded-port"
+            | "forwarded-server"
+            | "forwarded-prefix"
+            | "real-ip"
     )
 }
