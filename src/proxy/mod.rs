@@ -11,6 +11,7 @@ pub mod cors;
 mod forward;
 mod guard;
 mod headers;
+mod hush;
 pub mod page;
 mod pool;
 mod record;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -108,39 +110,39 @@ impl Proxy {
 
     async fn exchange(
         &self,
-        request: Request<Incoming>,
+        head: &mut Parts,
+        body: Incoming,
         peer: &Peer,
         record: &mut Record,
         grant: &mut Grant,
     ) -> Result<Reply, Refusal> {
         let now = record.started();
-        let (mut head, body) = request.into_parts();
         let found = Survey::of(&head.headers);
         let (route, token_wait) = {
             let state = self.state.load();
             *grant = Grant::early(&head.headers, found, |origin| state.routes.list(origin));
-            state.guard.admit(&mut head, found, peer)?;
-            let route = record.enter(Arc::clone(state.routes.find(&head)?));
+            state.guard.admit(head, found, peer)?;
+            let route = record.enter(Arc::clone(state.routes.find(head)?));
             grant.narrow(&route.cors);
             if found.has(Survey::PAGE) {
                 let own = guard::host_of(&head.headers, head.version)?;
                 let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
                 // A browser asks before it sends anything, and cannot prove anything yet.
-                if page == Page::Listed && cors::is_preflight(&head) {
-                    return Ok(Reply::Own(refusal::granted(cors::grant_preflight(&head))));
+                if page == Page::Listed && cors::is_preflight(head) {
+                    return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
                 }
             }
             if let Some(caller) = &state.caller {
                 caller.admit(&head.headers)?;
             }
-            route.permits(&head)?;
+            route.permits(head)?;
             (route, state.token_wait)
         };
-        headers::to_upstream(&mut head, found, &route.rules, &route.metrics.stripped, peer)?;
+        headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         head.uri = route.target(&head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let had_length = found.has(Survey::CONTENT_LENGTH);
-        let mut trip = Trip { route, head, had_length, peer, token_wait, presented };
+        let mut trip = Trip { route, head, kept: None, had_length, peer, token_wait, presented };
         let (mut response, rejected) = trip.send(body).await?;
         headers::to_client(&mut response, &route.rules, &trip.presented, rejected)?;
         Ok(Reply::Relayed(response, trip.presented))
@@ -151,11 +153,12 @@ impl Handler for Proxy {
     type Body = Answer;
 
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
-        let mut record = Record::start(request.method().clone());
+        let (mut head, body) = request.into_parts();
+        let mut record = Record::start(head.method.clone());
         // To HTTP/1.0 the end of the connection may be the end of the answer.
-        let old = request.version() < Version::HTTP_11;
+        let old = head.version < Version::HTTP_11;
         let mut grant = Grant::default();
-        let reply = self.exchange(request, peer, &mut record, &mut grant).await;
+        let reply = self.exchange(&mut head, body, peer, &mut record, &mut grant).await;
         let mut response = match reply {
             Ok(Reply::Relayed(response, presented)) => {
                 record.answered(response.status().as_u16());

@@ -44,6 +44,7 @@ pub use watch::{Expired, Watch};
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::vocab::descriptors;
 
 /// The sweeps' intervals.
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -295,7 +296,8 @@ impl<H: Handler> Crew<H> {
         if let Some(counters) = &fleet.counters {
             counters.accepted.inc();
         }
-        if fleet.connections() >= fleet.limits.connections {
+        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&stream);
+        if starved || fleet.connections() >= fleet.limits.connections {
             fleet.refusals().count(Own::Crowded);
             drop(stream.try_write(&Own::Crowded.problem().to_bytes()));
             return;

@@ -82,6 +82,7 @@ struct Shared {
     generation: watch::Sender<u64>,
     demand: Mutex<Demand>,
     poke: Notify,
+    nudge: Notify,
     report: Mutex<Report>,
     rejections: Vec<Rejection>,
     dependents: Mutex<Vec<Weak<Presentation>>>,
@@ -124,6 +125,7 @@ impl Handle {
             generation: watch::Sender::new(0),
             demand: Mutex::default(),
             poke: Notify::new(),
+            nudge: Notify::new(),
             report: Mutex::default(),
             rejections,
             dependents: Mutex::default(),
@@ -268,12 +270,25 @@ impl Handle {
         }
     }
 
+    /// Says that somebody finds the value no longer usable. It asks for nothing: the token's task
+    /// looks at the clock anew, which after a suspend shows that a renewal is overdue.
+    pub(super) fn nudge(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    /// Returns when somebody found the value no longer usable.
+    pub(super) async fn nudged(&self) {
+        self.0.nudge.notified().await;
+    }
+
     /// Marks the beginning and end of an attempt. The beginning answers whoever asked for one, the
     /// end wakes requests that wait for it.
     pub(super) fn set_renewing(&self, renewing: bool) {
         let mut demand = lock(&self.0.demand);
-        if renewing {
+        if renewing && demand.pending {
             demand.pending = false;
+            // What was asked for may have had to wait; the interval counts from the attempt.
+            demand.last_forced = Some(Moment::now());
         }
         demand.renewing = renewing;
         demand.fresh = false;

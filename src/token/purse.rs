@@ -92,6 +92,28 @@ impl Purse {
         }
     }
 
+    /// Takes note that the refresh token in hand may have been sent by somebody who did not live
+    /// to see the answer.
+    pub fn doubt(&mut self) {
+        if self.in_hand == InHand::Fresh && !self.reusable {
+            self.in_hand = InHand::Doubtful;
+        }
+    }
+
+    /// Takes note of a refresh token that somebody else obtained.
+    pub const fn adopt(&mut self) {
+        self.in_hand = InHand::Fresh;
+        self.until = None;
+        self.failures = 0;
+        self.ending = false;
+    }
+
+    /// Whether the last refresh showed that the session is about to end.
+    #[must_use]
+    pub const fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// What to send now. `usable` says whether a value is in use that could be lost; `seed` is
     /// the fingerprint of the configured refresh token.
     #[must_use]
@@ -164,7 +186,7 @@ mod tests {
     const ACQUIRE: Choice = Choice::Send(Means::Acquire);
 
     fn purse() -> Purse {
-        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None };
+        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None, state: None };
         let mut purse = Purse::new(Some(&refreshing));
         purse.put(Means::Acquire, true, None, Some(Duration::from_secs(300)), None);
         purse

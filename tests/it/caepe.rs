@@ -61,14 +61,26 @@ fn load(process: &Process) -> Load {
 
 #[test]
 fn a_user_is_served_over_some_lifetimes_and_logged_out_at_the_end() {
-    let stage = stage(keycloak(2));
+    user_lifetimes(2, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_user_is_served_over_a_minute() {
+    user_lifetimes(4, Duration::from_secs(60));
+}
+
+fn user_lifetimes(seconds: u64, period: Duration) {
+    let stage = stage(keycloak(seconds));
     let process = stage.user();
     let load = load(&process);
-    eventually(|| stage.asked("refresh_token") >= 4, || process.log());
-    load.more(5);
+    load.go_on(period);
     load.all_ok();
+    let about = usize::try_from(period.as_secs() / seconds).unwrap();
+    let refreshes = stage.asked("refresh_token");
+    assert!((about..about * 2).contains(&refreshes), "{refreshes} refreshes");
     assert_eq!(stage.asked("password"), 1);
-    assert!(process.replays() < 0.5);
+    assert!(process.replays() <= refreshes as f64, "{} replays", process.replays());
     stage.api.assert_saw_no_foreign_credential();
     assert_eq!(stage.issuer.with(|issuer| issuer.sessions()), 1);
     let log = process.stop();
@@ -78,15 +90,27 @@ fn a_user_is_served_over_some_lifetimes_and_logged_out_at_the_end() {
 
 #[test]
 fn a_service_account_is_served_over_some_lifetimes() {
-    let stage = stage(keycloak(2));
+    service_lifetimes(2, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_service_account_is_served_over_a_minute() {
+    service_lifetimes(4, Duration::from_secs(60));
+}
+
+fn service_lifetimes(seconds: u64, period: Duration) {
+    let stage = stage(keycloak(seconds));
     let own = [("CAEPE_CLIENT_ID", SERVICE.0), ("CAEPE_CLIENT_SECRET", SERVICE.1)];
     let process = stage.start("caepe-service", &own);
     let load = load(&process);
-    eventually(|| stage.asked("client_credentials") >= 5, || process.log());
-    load.more(5);
+    load.go_on(period);
     load.all_ok();
+    let about = usize::try_from(period.as_secs() / seconds).unwrap();
+    let logins = stage.asked("client_credentials");
+    assert!((about..about * 2).contains(&logins), "{logins} logins");
     assert_eq!(stage.asked("refresh_token") + stage.asked("password"), 0);
-    assert!(process.replays() < 0.5);
+    assert!(process.replays() <= logins as f64, "{} replays", process.replays());
     stage.api.assert_saw_no_foreign_credential();
     assert!(!process.stop().contains(SERVICE.1));
 }
@@ -121,16 +145,43 @@ fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
         log.iter().filter(|(grant, ..)| grant == "password").map(|(.., at)| *at).collect();
     for pair in logins.windows(2) {
         let gap = pair[1].since(pair[0]);
-        assert!((3.0..6.5).contains(&gap.as_secs_f64()), "{gap:?}: {log:?}");
+        assert!((3.0..8.0).contains(&gap.as_secs_f64()), "{gap:?}: {log:?}");
     }
     // A refused refresh is followed by the login at once; nothing else comes close.
     for pair in log.windows(2) {
         let gap = pair[1].2.since(pair[0].2);
         let refused = pair[0].1 != 200;
-        assert!(refused || gap >= Duration::from_millis(450), "{gap:?}: {log:?}");
+        assert!(refused || gap >= Duration::from_millis(300), "{gap:?}: {log:?}");
     }
     let refused = log.iter().filter(|(_, status, _)| *status != 200).count();
     assert!(refused <= logins.len(), "{log:?}");
+}
+
+#[test]
+fn a_refresh_that_yields_the_end_of_a_session_is_followed_by_the_login_at_once() {
+    // The refresh, at 2.8 to 3.2 s, leaves a token for one second.
+    let stage = stage(keycloak(4).ending(Duration::from_millis(4800)));
+    let process = stage.user();
+    eventually(|| stage.asked("password") >= 2, || process.log());
+    let log = stage.issuer.with(|issuer| issuer.log.clone());
+    let asked: Vec<_> = log.iter().map(|(grant, status, _)| (grant.as_str(), *status)).collect();
+    assert_eq!(asked, [("password", 200), ("refresh_token", 200), ("password", 200)]);
+    let gap = log[2].2.since(log[1].2);
+    assert!(gap < Duration::from_millis(400), "{gap:?}");
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn a_session_of_twelve_seconds_leads_to_a_login_about_every_twelve_seconds() {
+    let stage = stage(keycloak(5).ending(Duration::from_secs(12)));
+    let process = stage.user();
+    let load = load(&process);
+    load.go_on(Duration::from_secs(60));
+    load.all_ok();
+    let logins = stage.asked("password");
+    assert!((5..=7).contains(&logins), "{logins} logins");
+    let all = stage.issuer.with(|issuer| issuer.log.len());
+    assert!(all <= 5 * logins, "{all} token requests");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod admin;
 mod browser;
 mod caepe;
 mod cli;
 mod custom;
+mod docs;
 mod doubles;
 mod educates;
 mod examples;
@@ -17,6 +19,7 @@ mod layers;
 mod limits;
 mod lxhive;
 mod pool;
+mod proofs;
 mod readme;
 mod rejection;
 mod streaming;

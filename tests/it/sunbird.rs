@@ -60,19 +60,30 @@ fn load(process: &Process) -> Load {
 
 #[test]
 fn an_expires_in_of_zero_renews_at_the_end_that_the_jwt_tells() {
-    let stage = stage(Words::NotFound, 3);
+    lifetimes(3, Duration::from_secs(9));
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn an_expires_in_of_zero_over_a_minute() {
+    lifetimes(4, Duration::from_secs(60));
+}
+
+fn lifetimes(seconds: u64, period: Duration) {
+    let stage = stage(Words::NotFound, seconds);
     let process = stage.start();
     let load = load(&process);
-    eventually(|| stage.sunbird.with(|s| s.refreshed) >= 4, || process.log());
-    load.more(5);
+    load.go_on(period);
     load.all_ok();
-    assert!(process.replays() < 0.5, "{} replays\n{}", process.replays(), process.log());
+    let about = usize::try_from(period.as_secs() / seconds).unwrap();
+    let refreshed = stage.sunbird.with(|s| s.refreshed);
+    assert!((about..about * 2 + 1).contains(&refreshed), "{refreshed} refreshes");
+    assert!(process.replays() <= refreshed as f64, "{} replays", process.replays());
     // The parents live on.
     let (registered, _, logins) = stage.renewals();
     assert_eq!((registered, logins), (1, 1));
     stage.sunbird.assert_saw_no_foreign_credential();
     stage.sunbird.with(|s| {
-        assert_eq!(s.rejected, 0);
         for (authorization, user, channel) in &s.seen {
             assert!(authorization.starts_with("Bearer ey"), "{authorization}");
             assert!(user.starts_with("ey"), "bare, without a scheme: {user}");
@@ -179,4 +190,21 @@ fn registration_and_refresh_cannot_be_reached_through_the_proxy() {
         let answer = process.client().get(target);
         assert_eq!((answer.status(), answer.refusal().as_str()), (403, "denied"), "{target}");
     }
+}
+
+#[test]
+fn a_limit_that_is_used_up_is_met_with_patience_and_the_old_token_serves() {
+    let stage = stage(Words::NotFound, 6);
+    let process = stage.start();
+    let load = load(&process);
+    load.more(5);
+    stage.sunbird.with(|s| s.limited = true);
+    eventually(|| stage.sunbird.with(|s| s.refused) > 0, || process.log());
+    load.more(20);
+    stage.sunbird.with(|s| s.limited = false);
+    let before = stage.renewals().1;
+    eventually(|| stage.renewals().1 > before, || process.log());
+    load.all_ok();
+    assert!(stage.sunbird.with(|s| s.refused) <= 4);
+    assert_eq!((stage.renewals().0, stage.renewals().2), (1, 1), "nobody else is to blame");
 }

@@ -86,7 +86,7 @@ impl Target {
     /// A bad URL, or TLS settings that cannot work.
     pub fn new(template: Template, tls: &tls::Settings) -> Result<Self, TargetError> {
         let fixed = Self::probe(&template)?;
-        let dialer = Dialer::new(&fixed, tls, &[b"http/1.1"], CONNECT)?;
+        let dialer = Dialer::new(&fixed, tls, &[b"http/1.1"], CONNECT)?.with_last_descriptors();
         Ok(Self { template, fixed, dialer })
     }
 

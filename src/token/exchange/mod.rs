@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod call;
 pub mod client_auth;
+mod clock;
 mod json;
 pub mod lifetime;
 pub mod value;
@@ -20,6 +21,7 @@ use self::value::KeptSecret;
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
+use super::state::StateFile;
 use super::template::{Scope, Template};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
@@ -69,6 +71,8 @@ pub struct Refreshing {
     /// The configured refresh token, where the initial request is itself a refresh and there is
     /// no other credential (`grant: refresh_token`).
     pub seed: Option<KeptSecret>,
+    /// Where the newest one outlives the process.
+    pub state: Option<StateFile>,
 }
 
 /// How grants are withdrawn.
@@ -156,7 +160,7 @@ impl Exchange {
     fn blame(
         &self,
         answer: &crate::net::fetch::Answer,
-        failure: Failure,
+        mut failure: Failure,
         used: &BTreeMap<TokenName, Arc<Current>>,
         parents: &BTreeMap<TokenName, Handle>,
     ) -> Failure {
@@ -164,7 +168,7 @@ impl Exchange {
         let Some((handle, current)) = parents.get(name).zip(used.get(name)) else { return failure };
         let outcome = handle.reject(current.generation);
         let detail = format!("the issuer refused `{name}` ({}; {outcome:?})", failure.detail);
-        let mut failure = Failure::new(Reason::Parent, detail);
+        (failure.reason, failure.detail) = (Reason::Parent, detail);
         failure.parent = Some((name.clone(), current.generation));
         failure
     }

@@ -248,6 +248,7 @@ impl Settings {
                 .as_ref()
                 .map_or(2, |refresh| refresh.fallback_after.max(1)),
             seed: None,
+            state: None,
         };
         // All requests are looked at before any mistake ends the planning.
         let acquire = self.call(&self.acquire, place, problems);

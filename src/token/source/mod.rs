@@ -203,6 +203,15 @@ impl Source {
         self.templates().iter().flat_map(|t| t.tokens().map(|(name, _)| name.clone())).collect()
     }
 
+    /// The tokens whose replacement replaces this one: those that it needs and those that it may
+    /// blame.
+    #[must_use]
+    pub fn relatives(&self) -> Vec<TokenName> {
+        let mut names = self.parents();
+        names.extend(self.blamable().into_iter().cloned());
+        names
+    }
+
     /// Whether `${token.name}` can ever have a value.
     #[must_use]
     pub fn has_field(&self, name: &str) -> bool {

@@ -15,6 +15,7 @@ use super::super::exchange::value::{KeptSecret, RequestValue};
 use super::super::exchange::{Exchange, Refreshing, Revoke};
 use super::super::rejection::Rejection;
 use super::super::schedule::Renew;
+use super::super::state;
 use super::super::template::Template;
 use super::Common;
 use crate::net::tls;
@@ -77,6 +78,9 @@ pub struct Settings {
     /// How refresh requests differ.
     #[serde(default)]
     pub refresh: Refresh,
+    /// Where the newest refresh token is kept over restarts; needed where the issuer's refresh
+    /// tokens serve once and there is no other grant.
+    pub state: Option<state::Settings>,
     /// Withdraws tokens (RFC 7009) that are no longer needed; never by default.
     pub revoke: Option<RevokeSettings>,
     /// TLS towards the issuer.
@@ -171,6 +175,7 @@ impl Settings {
                 reusable: self.refresh.reusable,
                 fallback_after: self.refresh.fallback_after.max(1),
                 seed: self.refresh_token.clone().filter(|_| self.grant == GrantType::RefreshToken),
+                state: self.state.as_ref().filter(|_| refreshes).map(state::Settings::store),
             },
             revoke: self.revoke(
                 &client(style.or_audience(&self.token_url.with_all("x"))),
@@ -239,6 +244,13 @@ impl Settings {
         }
         if !uses(GrantType::RefreshToken) {
             idle(self.refresh_token.is_some(), "refresh_token", "refresh_token");
+        }
+        if uses(GrantType::ClientCredentials) {
+            idle(self.state.is_some(), "state", "refresh_token");
+        }
+        if self.state.is_some() && self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown) {
+            let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
+            problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));
         }
     }
 

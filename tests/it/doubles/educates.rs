@@ -26,6 +26,8 @@ enum Refresh {
 
 pub(crate) struct Portal {
     pub(crate) lifetime: Duration,
+    /// How many of the next refreshes fail without a trace.
+    pub(crate) failing: usize,
     /// How long token answers take.
     pub(crate) slow: Duration,
     /// Not started yet.
@@ -42,6 +44,7 @@ impl Portal {
     pub(crate) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
+            failing: 0,
             slow: Duration::ZERO,
             starting: false,
             access: BTreeMap::new(),
@@ -115,6 +118,10 @@ impl Portal {
                 } else {
                     error(400, "invalid_grant", Some("Invalid credentials given."))
                 }
+            }
+            "refresh_token" if self.failing > 0 => {
+                self.failing -= 1;
+                Reply::html(500, "<h1>Server Error (500)</h1>")
             }
             "refresh_token" => self.refresh(member("refresh_token")),
             "client_credentials" => error(400, "unauthorized_client", None),

@@ -7,6 +7,7 @@ pub(crate) mod educates;
 pub(crate) mod keycloak;
 pub(crate) mod lxhive;
 pub(crate) mod scripted;
+mod strict;
 pub(crate) mod sunbird;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,10 @@ impl<S: System> Double<S> {
 
     pub(crate) fn url(&self) -> String {
         self.upstream.url()
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.upstream.address
     }
 
     /// The system itself, to look at it or to pull a lever.

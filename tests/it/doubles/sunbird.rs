@@ -34,6 +34,10 @@ pub(crate) struct Sunbird {
     pub(crate) lifetime: Duration,
     /// What `expires_in` says beside a token whose `exp` is right.
     pub(crate) says_zero: bool,
+    /// Kong's hourly limit for refreshes is used up.
+    pub(crate) limited: bool,
+    /// Answers of 429.
+    pub(crate) refused: usize,
     /// With which status v2 of the registration sends callers to v1, if it does.
     pub(crate) moved: Option<u16>,
     devices: BTreeMap<String, String>,
@@ -52,6 +56,8 @@ impl Sunbird {
             words,
             lifetime,
             says_zero: true,
+            limited: false,
+            refused: 0,
             moved: None,
             devices: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -114,6 +120,12 @@ impl Sunbird {
     fn refresh(&mut self, ask: &Ask) -> Reply {
         if let Err(refused) = self.device(ask) {
             return refused;
+        }
+        if self.limited {
+            self.refused += 1;
+            return kong(429, "API rate limit exceeded")
+                .with("x-ratelimit-limit-hour", "100")
+                .with("x-ratelimit-remaining-hour", "0");
         }
         if !ask.is_form() {
             return spring(415, "Unsupported Media Type");

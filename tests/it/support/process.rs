@@ -153,6 +153,14 @@ impl Load {
         eventually(|| there() >= wanted, || format!("{} answers of {wanted}", there()));
     }
 
+    /// Goes on for so long.
+    pub(crate) fn go_on(&self, period: Duration) {
+        let end = bearerd::vocab::Moment::now() + period;
+        while bearerd::vocab::Moment::now() < end {
+            self.more(1);
+        }
+    }
+
     /// Ends, and checks that every answer was 200; their number.
     pub(crate) fn all_ok(mut self) -> usize {
         self.end.store(true, Ordering::Relaxed);
