@@ -156,7 +156,7 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
     let answers = [
         "HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_owned(),
         "HTTP/1.1 401 No\nWWW-Authenticate: Bearer\nContent-Length: 0\n\n".to_owned(),
-        reflected.clone(),
+        reflected,
         "nonsense\n\n".to_owned(),
     ];
     let mut out = String::new();
@@ -190,7 +190,12 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
     }
     out.push_str(&program.output());
     assert!(delivered > 8, "the tokens were in use");
-    assert!(out.contains("TRACE") && out.contains("invalid_grant"), "and the faults happened");
+    assert!(out.contains("DEBUG bearerd"), "everything is logged: {out}");
+    for reason in ["bad_response", "connect", "invalid_grant", "malformed", "server_error"] {
+        let failed = format!("bearerd_token_refresh_total{{reason=\"{reason}\",result=\"failure\"");
+        let happened = out.lines().any(|line| line.starts_with(&failed) && !line.ends_with(" 0"));
+        assert!(happened, "{reason} happened: {out}");
+    }
     for canary in CANARIES {
         for spelling in spellings(canary) {
             if let Some(at) = out.find(&spelling) {
