@@ -31,3 +31,11 @@ instructions *args:
 # writes the JSON schema that editors use
 schema:
     cargo run --quiet -- schema > deploy/bearerd.schema.json
+
+# manifests, chart, alerts, dashboard, unit, image; tools are installed into tests/deploy/.work
+deploy *steps:
+    tests/deploy/run {{steps}}
+
+# writes shell completions and manual pages
+manual dir="target/manual":
+    cargo run --quiet --example manual -- {{dir}}

@@ -73,7 +73,15 @@ impl Arrival {
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let incoming = &mut self.incoming;
+        let mut take = || {
+            let frame = Pin::new(&mut *incoming).poll_frame(cx);
+            (frame, incoming.is_end_stream())
+        };
+        let frame = ready!(match self.lease.as_ref().and_then(Lease::hush) {
+            Some(hush) => hush.during(take),
+            None => take().0,
+        });
         self.ended =
             frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         Poll::Ready(frame)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
@@ -23,11 +23,13 @@ use crate::vocab::Moment;
 /// Most bytes of an answer that are read to tell whether it rejects the credential.
 const MOST_JUDGED: usize = 64 * 1024;
 
-/// A request that is ready to go but for the injected fields.
+/// A request that is ready to go but for the fields that we add.
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
     pub(super) route: &'t Arc<Route>,
-    pub(super) head: request::Parts,
+    pub(super) head: &'t mut request::Parts,
+    /// The head's fields once they went out, for the case that they have to go out again.
+    pub(super) kept: Option<Vec<(HeaderName, HeaderValue)>>,
     /// Whether the client gave its body's length.
     pub(super) had_length: bool,
     pub(super) peer: &'t Peer,
@@ -51,7 +53,7 @@ pub(super) async fn credential(
         route.metrics.injected.inc();
         return Ok(presented);
     }
-    if let Some(presented) = route.presentation.wait(wait).await {
+    if let Some(presented) = Box::pin(route.presentation.wait(wait)).await {
         route.metrics.waited.inc();
         return Ok(presented);
     }
@@ -76,7 +78,7 @@ impl Trip<'_> {
         if !route.may_reject(first.status().as_u16()) {
             return Ok((first, false));
         }
-        let (first, rejected) = self.judge(first).await?;
+        let (first, rejected) = Box::pin(self.judge(first)).await?;
         if rejected.is_empty() {
             return Ok((first, false));
         }
@@ -86,7 +88,9 @@ impl Trip<'_> {
         let again =
             if has_body { keep.as_ref().and_then(Keep::again) } else { Some(Upload::empty()) };
         match again {
-            Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await,
+            Some(upload) if !renewable.is_empty() => {
+                Box::pin(self.replay(first, upload, &renewable)).await
+            }
             _ => Ok((first, true)),
         }
     }
@@ -133,42 +137,55 @@ impl Trip<'_> {
 
     /// Sends the request until it is sent: again where the credential's time was over before it
     /// could be, and again where it is safe and most likely was never seen.
-    async fn dispatch(&mut self, mut upload: Upload) -> Result<Response<Arrival>, Refusal> {
+    async fn dispatch(&mut self, upload: Upload) -> Result<Response<Arrival>, Refusal> {
         let repeatable = upload.is_empty() && self.head.method.is_idempotent();
+        let mut request = Some(self.request(upload));
         let mut over = Over::Any;
         let mut waited = false;
         loop {
             let now = Moment::now();
             let until = self.presented.usable_until;
-            let request = self.request(upload);
-            let sent = self.route.upstream.send(request, until, over, now, &self.peer.watch).await;
-            match sent {
+            let upstream = &self.route.upstream;
+            match upstream.send(&mut request, until, over, now, &self.peer.watch).await {
                 Ok((response, lease)) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
                     return checked(response.map(|body| Arrival::new(body, lease)));
                 }
-                Err(Failure::Stale(unsent)) if !waited => {
+                Err(Failure::Stale) if !waited => {
                     waited = true;
-                    upload = unsent;
                     self.presented = credential(self.route, Moment::now(), self.token_wait).await?;
+                    if let Some(request) = &mut request {
+                        headers::inject(request.headers_mut(), &self.presented);
+                    }
                 }
                 Err(Failure::Lost { unheard: true, .. }) if repeatable && over == Over::Any => {
                     over = Over::New;
-                    upload = Upload::empty();
+                    request = Some(self.request(Upload::empty()));
                 }
                 Err(failure) => return Err(failure.into()),
             }
         }
     }
 
-    /// The request as it goes out. The fields stay here too, for the case that it has to go out
-    /// again.
+    /// The request as it goes out. A list of the fields stays here, which costs less than a
+    /// second map.
     fn request(&mut self, upload: Upload) -> Request<Upload> {
-        let headers = &mut self.head.headers;
-        headers::frame(headers, &upload, self.had_length);
-        headers::inject(headers, &self.presented);
-        let headers = headers.clone();
+        let mut headers = match &self.kept {
+            Some(kept) => kept.iter().cloned().collect(),
+            None => {
+                let headers = std::mem::take(&mut self.head.headers);
+                let stays = |name| !self.presented.replaces(name);
+                let fields = headers.iter().filter(|(name, _)| stays(name));
+                let mut kept = Vec::with_capacity(headers.len());
+                kept.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+                self.kept = Some(kept);
+                headers
+            }
+        };
+        headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
+        headers::frame(&mut headers, &upload, self.had_length);
+        headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
@@ -264,7 +281,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Dial(error) => Self::Connect(error),
-            Failure::Stale(_) => Self::NoToken,
+            Failure::Stale => Self::NoToken,
             Failure::Expired(what) => expired(what),
             Failure::Lost { error, .. } if error.is_user() => Self::Body(error),
             Failure::Lost { error, .. } if error.is_parse() => {

@@ -9,6 +9,7 @@ mod answer;
 mod forward;
 mod guard;
 mod headers;
+mod hush;
 mod pool;
 mod record;
 pub mod refusal;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -77,24 +79,24 @@ impl Proxy {
 
     async fn exchange(
         &self,
-        request: Request<Incoming>,
+        head: &mut Parts,
+        body: Incoming,
         peer: &Peer,
         record: &mut Record,
     ) -> Result<Response<Arrival>, Refusal> {
         let now = record.started();
-        let (mut head, body) = request.into_parts();
         let found = Survey::of(&head.headers);
         let (route, token_wait) = {
             let state = self.state.load();
-            state.guard.admit(&mut head, found, peer)?;
-            let route = Arc::clone(state.routes.find(&head)?);
+            state.guard.admit(head, found, peer)?;
+            let route = Arc::clone(state.routes.find(head)?);
             (record.enter(route), state.token_wait)
         };
-        headers::to_upstream(&mut head, found, &route.rules, &route.metrics.stripped, peer)?;
+        headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         head.uri = route.target(&head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let had_length = found.has(Survey::CONTENT_LENGTH);
-        let mut trip = Trip { route, head, had_length, peer, token_wait, presented };
+        let mut trip = Trip { route, head, kept: None, had_length, peer, token_wait, presented };
         let (mut response, rejected) = trip.send(body).await?;
         headers::to_client(response.headers_mut(), &trip.presented, rejected)?;
         Ok(response)
@@ -105,10 +107,11 @@ impl Handler for Proxy {
     type Body = Answer;
 
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
-        let mut record = Record::start(request.method().clone());
+        let (mut head, body) = request.into_parts();
+        let mut record = Record::start(head.method.clone());
         // To HTTP/1.0 the end of the connection may be the end of the answer.
-        let old = request.version() < Version::HTTP_11;
-        match self.exchange(request, peer, &mut record).await {
+        let old = head.version < Version::HTTP_11;
+        match self.exchange(&mut head, body, peer, &mut record).await {
             Ok(response) => {
                 record.answered(response.status().as_u16());
                 let watch = old.then(|| Arc::clone(&peer.watch));

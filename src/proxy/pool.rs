@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::client::conn::http1::SendRequest;
 use prometheus::IntGauge;
 
+use super::hush::Hush;
 use super::replay::Upload;
 use crate::shutdown::Shutdown;
 use crate::vocab::Moment;
@@ -49,44 +50,51 @@ pub(super) struct Shop {
     pub(super) shutdown: Shutdown,
 }
 
-#[derive(Debug)]
-struct Spare {
-    wire: Wire,
-    since: Moment,
-}
-
-/// An open connection's handle.
+/// An open connection's handle. It stays in its box, so that leases and answers, which are moved
+/// a lot, are small.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) sender: SendRequest<Upload>,
     /// Whether the upstream has sent anything since this was last cleared.
     pub(super) heard: Arc<AtomicBool>,
-    pub(super) born: Moment,
+    pub(super) hush: Arc<Hush>,
+    /// Whether it has carried a request before.
+    pub(super) reused: bool,
+    shop: Arc<Shop>,
+    born: Moment,
+    /// When it was last given back.
+    since: Moment,
 }
+
+#[derive(Debug)]
+struct Spare(Box<Wire>);
 
 /// A connection in use. It goes back to the pool by [`Lease::give_back`] only; dropping it
 /// closes it.
 #[derive(Debug)]
-pub(super) struct Lease {
-    wire: Option<Wire>,
-    shop: Arc<Shop>,
-    /// Whether it has carried a request before.
-    pub(super) reused: bool,
-}
+pub(super) struct Lease(Option<Box<Wire>>);
 
-impl Shop {
-    fn is_fresh(&self, spare: &Spare, now: Moment) -> bool {
-        now.since(spare.since) < self.idle
-            && now.since(spare.wire.born) < self.age
-            && spare.wire.sender.is_ready()
+impl Wire {
+    fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.since) < self.shop.idle
+            && now.since(self.born) < self.shop.age
+            && self.sender.is_ready()
     }
 }
 
 impl Lease {
     /// Takes over a new connection.
-    pub(super) fn of(wire: Wire, shop: &Arc<Shop>) -> Self {
+    pub(super) fn of(
+        sender: SendRequest<Upload>,
+        heard: Arc<AtomicBool>,
+        hush: Arc<Hush>,
+        shop: &Arc<Shop>,
+    ) -> Self {
         shop.active.inc();
-        Self { wire: Some(wire), shop: Arc::clone(shop), reused: false }
+        let now = Moment::now();
+        let shop = Arc::clone(shop);
+        let wire = Wire { sender, heard, hush, reused: false, shop, born: now, since: now };
+        Self(Some(Box::new(wire)))
     }
 
     /// Takes the connection that waited last, if any is still good.
@@ -95,39 +103,44 @@ impl Lease {
             let spare =
                 POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
             shop.waiting.dec();
-            if shop.is_fresh(&spare, now) {
-                let mut lease = Self::of(spare.wire, shop);
-                lease.reused = true;
-                return Some(lease);
+            let Spare(mut wire) = spare;
+            if wire.is_fresh(now) {
+                shop.active.inc();
+                wire.reused = true;
+                return Some(Self(Some(wire)));
             }
         }
     }
 
-    pub(super) const fn wire(&mut self) -> Option<&mut Wire> {
-        self.wire.as_mut()
+    pub(super) fn hush(&self) -> Option<&Hush> {
+        self.0.as_deref().map(|wire| &*wire.hush)
+    }
+
+    pub(super) fn wire(&mut self) -> Option<&mut Wire> {
+        self.0.as_deref_mut()
     }
 
     /// Keeps the connection for the next request if it is ready for one: both bodies have ended
     /// and nothing is left over.
     pub(super) fn give_back(mut self, now: Moment) {
-        let Some(wire) = self.wire.take() else { return };
-        self.shop.active.dec();
+        let Some(mut wire) = self.0.take() else { return };
+        wire.shop.active.dec();
         if !wire.sender.is_ready() {
             return;
         }
-        let spare = Spare { wire, since: now };
+        wire.since = now;
         // While a thread ends, there is no pool any more.
-        let put = POOL.try_with(|pool| pool.borrow_mut().put(&self.shop, spare));
-        if let Ok(Put::First) = put {
-            drop(self.shop.shutdown.spawn(reap(Reaping, Arc::clone(&self.shop))));
+        let put = POOL.try_with(|pool| pool.borrow_mut().put(Spare(wire)));
+        if let Ok(Put::First(shop)) = put {
+            drop(shop.shutdown.clone().spawn(reap(Reaping, shop)));
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.wire.is_some() {
-            self.shop.active.dec();
+        if let Some(wire) = &self.0 {
+            wire.shop.active.dec();
         }
     }
 }
@@ -138,10 +151,11 @@ impl Pool {
     }
 
     /// Takes a connection in, or gives it back where there is no room.
-    fn put(&mut self, shop: &Arc<Shop>, spare: Spare) -> Put {
+    fn put(&mut self, spare: Spare) -> Put {
         if !self.reaping && tokio::runtime::Handle::try_current().is_err() {
             return Put::Refused(spare);
         }
+        let shop = &spare.0.shop;
         let index = self.shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.shop, shop));
         let shelf = match index {
             Some(index) => &mut self.shelves[index],
@@ -156,7 +170,11 @@ impl Pool {
         }
         shop.waiting.inc();
         shelf.spares.push(spare);
-        if std::mem::replace(&mut self.reaping, true) { Put::Done } else { Put::First }
+        if std::mem::replace(&mut self.reaping, true) {
+            Put::Done
+        } else {
+            Put::First(Arc::clone(&shelf.shop))
+        }
     }
 
     /// Takes out what is too old or closed, or everything.
@@ -168,7 +186,7 @@ impl Pool {
             out.extend(
                 shelf
                     .spares
-                    .extract_if(.., |spare| all || !shop.is_fresh(spare, now))
+                    .extract_if(.., |spare| all || !spare.0.is_fresh(now))
                     .inspect(|_| shop.waiting.dec()),
             );
         }
@@ -182,7 +200,7 @@ impl Pool {
 enum Put {
     Done,
     /// Somebody must start the reaper.
-    First,
+    First(Arc<Shop>),
     /// Dropping it closes it.
     Refused(#[expect(dead_code, reason = "held to be dropped outside of the borrow")] Spare),
 }

@@ -176,6 +176,12 @@ impl Presented {
     pub fn is_usable(&self, now: Moment) -> bool {
         self.usable_until.is_none_or(|until| now < until)
     }
+
+    /// Whether a client's own field of this name is replaced.
+    #[must_use]
+    pub fn replaces(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|(field, _, mode)| *mode == Mode::Set && field == name)
+    }
 }
 
 /// Keeps one route's [`Presented`] up to date. Reading it takes no lock and copies nothing.

@@ -136,6 +136,27 @@ fn a_killed_process_goes_on_with_its_last_refresh_token_f41() {
     assert_eq!(seeds, 1, "the configured token served once");
 }
 
+/// F41: when a value is first used, the refresh token that came with it is on disk.
+#[test]
+fn a_refresh_token_is_written_before_its_sibling_is_used_f41() {
+    let dir = Dir::new();
+    let state = dir.path().join("state.json");
+    let file = StateFile::new(state.clone());
+    let upstream = Upstream::answering(move |seen| {
+        let number = seen.credential.strip_prefix("Bearer token-").unwrap().to_owned();
+        let kept = file.load().unwrap().expect("it is there");
+        // A later one is as good: requests may overlap with the next renewal.
+        let newest = kept.refresh_token.expose().strip_prefix("refresh-").unwrap().to_owned();
+        let (used, newest): (usize, usize) = (number.parse().unwrap(), newest.parse().unwrap());
+        if newest >= used { 200 } else { 500 }
+    });
+    let issuer = Strict::issuer(false, 1.0, secs(0.0));
+    let sidecar = start_ready(&issuer, &upstream, &state);
+    let load = sidecar.load(400);
+    issuer.await_posts(8);
+    load.end_without_errors();
+}
+
 /// F41 where the issuer forgives nothing and the answer died with the process.
 #[test]
 fn a_spent_refresh_token_is_a_clean_and_lasting_failure_f41() {

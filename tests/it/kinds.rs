@@ -10,7 +10,7 @@ use ring::signature::{self, EcdsaKeyPair, KeyPair, RsaKeyPair, UnparsedPublicKey
 use serde_json::{Value, json};
 
 use crate::doubles::scripted::Scripted;
-use crate::doubles::{Ask, Double, Reply, jwt, opened, unique, unix};
+use crate::doubles::{Double, Reply, jwt, opened, unique, unix};
 use crate::support::{Process, eventually, file};
 
 const RSA: &str = include_str!("fixtures/rsa.pem");
@@ -21,28 +21,28 @@ fn api() -> Double<Scripted> {
 }
 
 /// A token endpoint without failures.
-fn issued(seconds: u64) -> Reply {
+pub(crate) fn issued(seconds: u64) -> Reply {
     let body = json!({
         "access_token": unique("t"), "token_type": "Bearer", "expires_in": seconds,
     });
     Reply::json(200, &body)
 }
 
-fn start(yaml: &str, environment: &[(&str, &str)]) -> Process {
+pub(crate) fn start(yaml: &str, environment: &[(&str, &str)]) -> Process {
     Process::start(&file("kinds.yaml", yaml), environment)
 }
 
 /// What `Authorization` an API has got last.
-fn authorization(api: &Double<Scripted>, process: &Process) -> String {
+pub(crate) fn authorization(api: &Double<Scripted>, process: &Process) -> String {
     assert_eq!(process.client().get("/").status(), 200, "{}", process.log());
     api.asks().last().unwrap().head.one("authorization")
 }
 
-fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     opened(token).unwrap_or_else(|| panic!("no JWT: {token}")).1
 }
 
-fn ecdsa() -> (PathBuf, Vec<u8>) {
+pub(crate) fn ecdsa() -> (PathBuf, Vec<u8>) {
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let own = EcdsaKeyPair::from_pkcs8(
         &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
@@ -60,13 +60,17 @@ fn rsa_public() -> Vec<u8> {
     RsaKeyPair::from_pkcs8(&der).unwrap().public().as_ref().to_vec()
 }
 
-fn verify(algorithm: &'static dyn signature::VerificationAlgorithm, key: &[u8], token: &str) {
+pub(crate) fn verify(
+    algorithm: &'static dyn signature::VerificationAlgorithm,
+    key: &[u8],
+    token: &str,
+) {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     UnparsedPublicKey::new(algorithm, key).verify(message.as_bytes(), &signature).unwrap();
 }
 
-fn verify_hmac(key: &str, token: &str) {
+pub(crate) fn verify_hmac(key: &str, token: &str) {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -176,115 +180,16 @@ routes: [{upstream: 'https://api.example'}]";
     assert!(errors.contains(":5:5: ") && errors.contains("`renew: parent`"), "{errors}");
 }
 
-/// A client-credentials token; the first try is answered with 500.
-fn proving(client: &str, environment: &[(&str, &str)]) -> (Double<Scripted>, Process) {
-    let issuer = Scripted::run(|_, before| match before {
-        0 => Reply::html(500, "<h1>oops</h1>"),
-        _ => issued(600),
-    });
-    let yaml = format!(
-        "
-tokens:
-  api:
-    oauth2:
-      token_url: {url}/token
-      client_id: me
-{client}
-routes: [{{upstream: '{url}', inject: {{Authorization: 'Bearer ${{api}}'}}}}]",
-        url = issuer.url()
-    );
-    let process = start(&yaml, environment);
-    eventually(|| issuer.asks().len() >= 2, || process.log());
-    (issuer, process)
-}
-
-/// The client's assertions in order, after a look at what goes with them.
-fn assertions(issuer: &Double<Scripted>, audience: &str) -> Vec<String> {
-    let asks = issuer.asks();
-    let mut ids = std::collections::BTreeSet::new();
-    let mut tokens = Vec::new();
-    for ask in asks.iter().filter(|ask| ask.path == "/token") {
-        let form = ask.form();
-        assert!(!ask.head.has("authorization"));
-        assert!(!form.contains_key("client_secret"));
-        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-        assert_eq!(form["client_assertion_type"], kind);
-        let token = form["client_assertion"].clone();
-        let claims = claims(&token);
-        assert_eq!((&claims["iss"], &claims["sub"]), (&json!("me"), &json!("me")));
-        assert_eq!(claims["aud"], audience);
-        let (iat, exp) = (claims["iat"].as_u64().unwrap(), claims["exp"].as_u64().unwrap());
-        assert!(exp - iat <= 60 && iat.abs_diff(unix()) < 60, "{claims}");
-        assert!(ids.insert(claims["jti"].to_string()), "a `jti` was used twice");
-        tokens.push(token);
-    }
-    assert!(tokens.len() >= 2);
-    tokens
-}
-
-#[test]
-fn private_key_jwt_is_signed_with_the_key_and_has_a_fresh_jti_for_every_try() {
-    let (es, public) = ecdsa();
-    let client = format!(
-        "      client_auth: {{private_key_jwt: {{key: {{file: {}}}, algorithm: ES256, key_id: k9}}}}",
-        es.display()
-    );
-    let (issuer, _process) = proving(&client, &[]);
-    for token in assertions(&issuer, &format!("{}/token", issuer.url())) {
-        verify(&signature::ECDSA_P256_SHA256_FIXED, &public, &token);
-        let header = opened(&token).unwrap().0;
-        assert_eq!((&header["alg"], &header["kid"]), (&json!("ES256"), &json!("k9")));
-    }
-}
-
-#[test]
-fn client_secret_jwt_is_signed_with_the_secret_for_the_audience_that_is_set() {
-    let client = "      client_secret: {env: SECRET}
-      client_auth: {client_secret_jwt: {audience: https://issuer.example, lifetime: 30s}}";
-    let (issuer, process) = proving(client, &[("SECRET", "top secret")]);
-    for token in assertions(&issuer, "https://issuer.example") {
-        verify_hmac("top secret", &token);
-    }
-    assert!(!process.log().contains("top secret"));
-}
-
-fn ready_made(name: &str, seconds: i64) -> String {
+pub(crate) fn ready_made(name: &str, seconds: i64) -> String {
     let exp = i64::try_from(unix()).unwrap() + seconds;
     jwt(&json!({ "alg": "RS256" }), &json!({ "sub": name, "exp": exp, "iat": exp - 7200 }))
 }
 
 /// As Kubernetes replaces a projected file.
-fn replace(path: &Path, content: &str) {
+pub(crate) fn replace(path: &Path, content: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, content).unwrap();
     std::fs::rename(&beside, path).unwrap();
-}
-
-#[test]
-fn an_assertion_is_read_anew_for_every_try_and_never_sent_after_its_end() {
-    let path = file("assertion", &ready_made("over", -5));
-    let issuer = Scripted::run(|_, _| issued(2));
-    let yaml = format!(
-        "
-tokens:
-  api:
-    oauth2: {{token_url: '{url}/token', client_auth: {{assertion: {{file: {}}}}}}}
-routes: [{{upstream: '{url}'}}]",
-        path.display(),
-        url = issuer.url()
-    );
-    let process = start(&yaml, &[]);
-    eventually(|| process.log().contains("time is over"), || process.log());
-    assert_eq!(issuer.asks().len(), 0);
-    let names = || -> Vec<String> {
-        let form = |ask: &Ask| ask.form()["client_assertion"].clone();
-        issuer.asks().iter().map(|ask| claims(&form(ask))["sub"].to_string()).collect()
-    };
-    for name in ["first", "second"] {
-        replace(&path, &ready_made(name, 3600));
-        eventually(|| names().contains(&format!("\"{name}\"")), || process.log());
-    }
-    assert!(!names().contains(&"\"over\"".to_owned()), "{:?}", names());
 }
 
 #[test]
@@ -311,9 +216,34 @@ routes: [{{upstream: '{}', inject: {{Authorization: 'Key ${{key}}'}}}}]",
         assert_eq!(authorization(&api, &process), "Key second-value");
     }
     std::fs::remove_file(&path).unwrap();
+    let before = process.metric("bearerd_token_refresh_total");
+    eventually(|| process.metric("bearerd_token_refresh_total") > before, || process.log());
     assert_eq!(authorization(&api, &process), "Key second-value");
+    let told = process.log().matches("keep the secret").count();
+    assert!(told <= 1, "it is told once, not at every look: {}", process.log());
     replace(&path, "third-value");
     eventually(|| authorization(&api, &process) == "Key third-value", || process.log());
+}
+
+#[test]
+fn a_rejected_value_is_read_again_at_once() {
+    let path = file("rotated", "old-value");
+    let api = Scripted::run(|ask, _| match ask.head.one("authorization").as_str() {
+        "Key new-value" => Reply::json(200, &json!({})),
+        _ => Reply::empty(401),
+    });
+    let yaml = format!(
+        "
+tokens: {{key: {{value: {{from: {{file: {}}}, every: 1h}}}}}}
+routes: [{{upstream: '{}', inject: {{Authorization: 'Key ${{key}}'}}}}]",
+        path.display(),
+        api.url()
+    );
+    let process = start(&yaml, &[]);
+    process.ready();
+    replace(&path, "new-value");
+    assert_eq!(authorization(&api, &process), "Key new-value");
+    assert_eq!(api.asks().len(), 2);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod lxhive;
 mod pool;
+mod proofs;
 mod readme;
 mod rejection;
 mod streaming;

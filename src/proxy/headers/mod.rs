@@ -1,6 +1,6 @@
 //! The one place of header policy, for both directions and for trailers.
 //!
-//! The order of [`to_upstream`] and [`inject`] is a security invariant: what the client's
+//! The order of [`strip`], [`announce`] and [`inject`] is a security invariant: what the client's
 //! `Connection` names is removed before our fields go in, or `Connection: authorization` would
 //! remove the credential (S15); the client's credentials are removed before, in every spelling
 //! (S16, S18); the injection comes last.
@@ -39,17 +39,16 @@ const ZERO: HeaderValue = HeaderValue::from_static("0");
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
 
-/// Makes a client's head fit for the upstream, all but the injected fields. The target keeps its
+/// Takes everything out of a client's head that is not for the upstream. The target keeps its
 /// form; see [`super::route::Route::target`].
 ///
 /// # Errors
 /// A loop, or a query from which no parameter can be removed.
-pub(super) fn to_upstream(
+pub(super) fn strip(
     head: &mut Parts,
     found: Survey,
     rules: &Rules,
     stripped: &[IntCounter],
-    peer: &Peer,
 ) -> Result<(), Refusal> {
     let count = |place: usize| {
         if let Some(counter) = stripped.get(place) {
@@ -64,7 +63,6 @@ pub(super) fn to_upstream(
         return Err(Refusal::Loop);
     }
     let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
-    let host = headers.get(HOST).cloned();
     if found.has(Survey::CONNECTION) {
         remove_named_in_connection(headers, |name| match rules.fate(name) {
             Fate::Strip(place) | Fate::Replace(place) => count(place),
@@ -93,28 +91,34 @@ pub(super) fn to_upstream(
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, TE_OPTION);
     }
-    if rules.forwarded {
-        headers.insert(X_FORWARDED_FOR, peer.label().clone());
-        headers.insert(X_FORWARDED_PROTO, HTTP);
-        if let Some(host) = &host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
-        }
-    }
-    if let Some(host) = rules.host.clone().or(host) {
-        headers.insert(HOST, host);
-    }
-    if let Some(via) = &rules.via {
-        let version = if head.version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
-        headers.append(VIA, version.clone());
-    }
     if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
         count(rules.query_place);
     }
     Ok(())
 }
 
+/// Says whom the request is for, who sends it, and by whom: the fields of a proxy. `version` is the
+/// client's.
+pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules, peer: &Peer) {
+    if rules.forwarded {
+        if let Some(host) = headers.get(HOST).cloned() {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+        headers.insert(X_FORWARDED_FOR, peer.label().clone());
+        headers.insert(X_FORWARDED_PROTO, HTTP);
+    }
+    if let Some(host) = &rules.host {
+        headers.insert(HOST, host.clone());
+    }
+    if let Some(via) = &rules.via {
+        let own = if version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
+        headers.append(VIA, own.clone());
+    }
+}
+
 /// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
-/// `Connection` itself. `removed` is told of each.
+/// `Connection` itself, nor `Host`, which is never about one connection only. `removed` is told of
+/// each.
 fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&HeaderName)) {
     // What is always there names no field, or one that goes anyway.
     let is_plain = |token: &[u8]| {
@@ -129,7 +133,7 @@ fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect();
     for name in named {
-        if name != CONNECTION && headers.remove(&name).is_some() {
+        if name != CONNECTION && name != HOST && headers.remove(&name).is_some() {
             removed(&name);
         }
     }
@@ -200,9 +204,7 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
         // hyper writes no length for an empty body, but `Content-Length: 0` means something on
         // a POST.
         Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        Some(0) => {}
-        // hyper writes the length. The body was chunked the first time, if this is the second.
-        Some(_) => drop(headers.remove(TRANSFER_ENCODING)),
+        Some(_) => {}
         // hyper would drop the chunked body of a GET unless told.
         None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
     }
@@ -226,7 +228,7 @@ pub(super) fn to_client(
         headers.remove(CONNECTION);
     }
     let is_doomed =
-        |name: &HeaderName| is_hop_by_hop(name.as_str()) || (rejected && name == WWW_AUTHENTICATE);
+        |name: &HeaderName| is_hop_by_hop(name) || (rejected && name == WWW_AUTHENTICATE);
     // Mostly there is none, or one.
     while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
     {
@@ -264,7 +266,7 @@ fn holds(value: &HeaderValue, secret: &str) -> bool {
 pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
     let doomed: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name.as_str()))
+        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name))
         .cloned()
         .collect();
     for name in doomed {
@@ -275,7 +277,7 @@ pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
 /// Removes from an answer's trailers what must not come late.
 pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
     let doomed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !is_trailer(name.as_str())).cloned().collect();
+        trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }
@@ -283,12 +285,12 @@ pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
 
 /// Whether a field may stand in trailers: nothing about framing, routing, authentication,
 /// request modifiers, response control or the content's format.
-fn is_trailer(name: &str) -> bool {
+fn is_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
         && !is_forwarding(name)
-        && !name.starts_with("if-")
+        && !name.as_str().starts_with("if-")
         && !matches!(
-            name,
+            name.as_str(),
             "age"
                 | "alt-svc"
                 | "authorization"

@@ -1,6 +1,6 @@
 //! What one route does to the fields of a request.
 
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::header::{self, AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 
 use super::super::settings::{HostField, Settings};
@@ -145,10 +145,10 @@ impl Rules {
                 Fate::Strip(known.place)
             };
         }
-        let text = name.as_str();
-        if is_ours(text) {
+        if is_ours(name) {
             return Fate::Go;
         }
+        let text = name.as_str();
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
@@ -156,8 +156,8 @@ impl Rules {
             return Fate::Stay;
         }
         // Some servers take `_` for `-` (S16).
-        let folded = folded(text);
-        if let Some(known) = self.protected.iter().find(|known| known.name.as_str() == folded) {
+        let Ok(folded) = HeaderName::try_from(folded(text)) else { return Fate::Go };
+        if let Some(known) = self.protected.iter().find(|known| known.name == folded) {
             return Fate::Strip(known.place);
         }
         if is_ours(&folded) { Fate::Go } else { Fate::Stay }
@@ -165,8 +165,10 @@ impl Rules {
 }
 
 /// Whether the field is for us to write, or for nobody to pass on.
-fn is_ours(name: &str) -> bool {
-    is_hop_by_hop(name) || is_forwarding(name) || matches!(name, "content-length" | "expect")
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(*name, header::CONTENT_LENGTH | header::EXPECT)
+        || is_hop_by_hop(name)
+        || is_forwarding(name)
 }
 
 /// `-` for `_`, in lower case.
@@ -181,33 +183,34 @@ fn begins(name: &str, folded_start: &str) -> bool {
 }
 
 /// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+///
+/// Names that the library knows are compared as numbers, which is why they are not text here.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-            | "proxy"
-    )
+        *name,
+        header::CONNECTION
+            | header::TE
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+            | header::PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy")
 }
 
 /// Fields by which proxies name the client; a client's own are lies (S47).
-pub(super) fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &HeaderName) -> bool {
+    if *name == header::FORWARDED {
+        return true;
+    }
+    let Some(rest) = name.as_str().strip_prefix("x-") else { return false };
     matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-server"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
+        rest,
+        "forwarded-for"
+            | "forwarded-host"
+            | "forwarded-proto"
+            | "forwarded-port"
+            | "forwarded-server"
+            | "forwarded-prefix"
+            | "real-ip"
     )
 }

@@ -49,7 +49,8 @@ fn sent(fields: &[(&str, &str)]) -> HeaderMap {
     let (mut head, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
     let found = Survey::of(&head.headers);
-    to_upstream(&mut head, found, &rules, &counters, &peer).unwrap();
+    strip(&mut head, found, &rules, &counters).unwrap();
+    announce(&mut head.headers, head.version, &rules, &peer);
     inject(&mut head.headers, &presented());
     head.headers
 }
@@ -136,6 +137,7 @@ fn client_credentials_go_in_every_spelling() {
 fn the_client_is_named_by_its_socket_and_not_by_itself() {
     let headers = sent(&[
         ("host", "localhost:8080"),
+        ("connection", "host"),
         ("x-forwarded-for", "1.2.3.4"),
         ("forwarded", "for=1.2.3.4"),
         ("x-real-ip", "1.2.3.4"),
@@ -165,9 +167,8 @@ fn a_request_that_has_been_here_is_a_loop() {
     let own = rules.via.as_ref().unwrap().http_11.clone();
     let request = http::Request::builder().header("via", "1.1 a, 1.1 bearerd").header("via", own);
     let (mut head, ()) = request.body(()).unwrap().into_parts();
-    let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
     let found = Survey::of(&head.headers);
-    assert!(matches!(to_upstream(&mut head, found, &rules, &[], &peer), Err(Refusal::Loop)));
+    assert!(matches!(strip(&mut head, found, &rules, &[]), Err(Refusal::Loop)));
 }
 
 fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusal> {

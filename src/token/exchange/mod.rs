@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod call;
 pub mod client_auth;
+mod clock;
 mod json;
 pub mod lifetime;
 pub mod value;
@@ -159,7 +160,7 @@ impl Exchange {
     fn blame(
         &self,
         answer: &crate::net::fetch::Answer,
-        failure: Failure,
+        mut failure: Failure,
         used: &BTreeMap<TokenName, Arc<Current>>,
         parents: &BTreeMap<TokenName, Handle>,
     ) -> Failure {
@@ -167,7 +168,7 @@ impl Exchange {
         let Some((handle, current)) = parents.get(name).zip(used.get(name)) else { return failure };
         let outcome = handle.reject(current.generation);
         let detail = format!("the issuer refused `{name}` ({}; {outcome:?})", failure.detail);
-        let mut failure = Failure::new(Reason::Parent, detail);
+        (failure.reason, failure.detail) = (Reason::Parent, detail);
         failure.parent = Some((name.clone(), current.generation));
         failure
     }
