@@ -273,6 +273,12 @@ async function main() {
   }
 
   const port = (instance) => `http://localhost:${instance.port}`;
+  // Without bearerd between, each attempt does reach the upstream, or it would show nothing.
+  for (const [name, attempt] of Object.entries(attempts)) {
+    const bare = `http://localhost:${upstreamPort}`;
+    const reaches = (got) => got.some((request) => request.includes("/case-"));
+    await run(`control, ${name}`, attempt, `http://evil.test:${pagesPort}`, bare, reaches);
+  }
   for (const [origin, label] of [
     [`http://evil.test:${pagesPort}`, "another site"],
     [local, "another port of localhost"],

@@ -55,6 +55,12 @@ def main():
         note(line)
 
 
+def tells(name):
+    """Whether this bearerd's log may tell why something failed."""
+    others = {process.name for process in harness.processes if isinstance(process, Bearerd)}
+    return name in harness.at_fault or not harness.at_fault <= others
+
+
 def give_up(number, _frame):
     raise SystemExit("not ok - within the time allowed" if number == signal.SIGALRM else 128 + number)
 
@@ -70,7 +76,8 @@ if __name__ == "__main__":
             process.kill()
         wrong = harness.failed or not harness.passed or sys.exc_info()[0]
         for process in harness.processes if wrong else []:
-            if isinstance(process, Bearerd) or process.child.returncode not in (0, -signal.SIGKILL):
+            broken = process.child.returncode not in (0, -signal.SIGKILL)
+            if broken or isinstance(process, Bearerd) and tells(process.name):
                 note(f"the end of {process.name}'s log:\n{process.tail()}")
         print(f"{harness.passed} passed, {harness.failed} failed", flush=True)
     sys.exit(1 if wrong else 0)

@@ -21,6 +21,7 @@ FORBIDDEN = ["CANARY", "evil"]
 PYTHON = WORK / "venv/bin/python"
 
 passed = failed = 0
+at_fault = set()  # The names of scenes of which a claim did not hold.
 processes = []
 saying = threading.Lock()
 
@@ -33,6 +34,7 @@ def check(holds, claim, detail=""):
             print(f"ok - {claim}", flush=True)
         else:
             failed += 1
+            at_fault.add(claim.partition(":")[0].removesuffix("-load"))
             print(f"not ok - {claim}" + (f": {detail}" if detail else ""), flush=True)
     return holds
 

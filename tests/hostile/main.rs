@@ -9,4 +9,5 @@ mod answers;
 mod headers;
 mod paths;
 mod requests;
+mod secrets;
 mod support;

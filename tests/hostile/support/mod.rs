@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-pub(crate) use program::Program;
+pub(crate) use program::{Program, directory};
 pub(crate) use upstream::{Upstream, complete};
 
 /// No test waits longer for anything.

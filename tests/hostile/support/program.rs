@@ -17,6 +17,7 @@ pub(crate) fn directory(name: &str) -> PathBuf {
 /// The program, run as a user would run it.
 pub(crate) struct Program {
     pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
 }
@@ -44,7 +45,7 @@ impl Program {
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
         let deadline = std::time::SystemTime::now() + PATIENCE;
-        let (proxy, _) = loop {
+        let (proxy, admin) = loop {
             let text = String::from_utf8_lossy(&output.lock().unwrap()).into_owned();
             if let Some(addresses) = addresses(&text) {
                 break addresses;
@@ -52,12 +53,25 @@ impl Program {
             assert!(std::time::SystemTime::now() < deadline, "it does not listen: {text}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
-        Self { proxy, child, output }
+        Self { proxy, admin, child, output }
     }
 
     /// All that it has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    /// What the admin listener says at `path`, head and body.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        String::from_utf8_lossy(&super::talk_to_the_end(self.admin, request.as_bytes()))
+            .into_owned()
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.
