@@ -135,7 +135,7 @@ function tokenCard() {
     if (left === null) {
       expiry.set(1, 1, "does not expire, as far as is known", tone);
     } else if (token.state === "expired") {
-      expiry.set(0, 1, left > 0 ? `no longer used, ${span(left)} before it expires` : "expired", tone);
+      expiry.set(0, 1, left >= 1 ? `no longer used, ${span(left)} before it expires` : "expired", tone);
     } else {
       expiry.set(left, left + token.age_seconds, `expires in ${span(left)}`, tone);
     }

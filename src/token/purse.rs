@@ -108,6 +108,12 @@ impl Purse {
         self.ending = false;
     }
 
+    /// Whether the last refresh showed that the session is about to end.
+    #[must_use]
+    pub const fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// What to send now. `usable` says whether a value is in use that could be lost; `seed` is
     /// the fingerprint of the configured refresh token.
     #[must_use]

@@ -176,7 +176,8 @@ impl Refresher {
         }
     }
 
-    /// One attempt, with the second request that a refused refresh leads to.
+    /// One attempt, with the second request that a refused refresh leads to, or one that yields
+    /// no more than the end of a session.
     async fn attempt(&mut self) -> Option<Moment> {
         self.handle.set_renewing(true);
         self.awaited = None;
@@ -198,12 +199,28 @@ impl Refresher {
             outcome = self.ask().await;
         }
         self.hold = Moment::now() + FLOOR;
-        let next = match outcome {
-            Ok((means, fetched)) => self.accept(means, fetched).await,
-            Err((_, failure)) => Some(self.note(failure)),
-        };
+        let mut next = self.settle(outcome).await;
+        if self.purse.is_ending() && self.failure.is_none() {
+            // The session ends so soon that its last value may not live until the next attempt.
+            tracing::info!(token = %self.handle.name(), "the session is ending, running the initial grant");
+            self.handle.set_renewing(true);
+            let outcome = self.ask().await;
+            self.hold = Moment::now() + FLOOR;
+            next = self.settle(outcome).await;
+        }
         self.handle.set_renewing(false);
         next
+    }
+
+    /// Puts what came in use, or takes note of why nothing did.
+    async fn settle(
+        &mut self,
+        outcome: Result<(Means, Fetched), (Means, Failure)>,
+    ) -> Option<Moment> {
+        match outcome {
+            Ok((means, fetched)) => self.accept(means, fetched).await,
+            Err((_, failure)) => Some(self.note(failure)),
+        }
     }
 
     /// Sends what the purse chooses.

@@ -136,6 +136,27 @@ fn a_killed_process_goes_on_with_its_last_refresh_token_f41() {
     assert_eq!(seeds, 1, "the configured token served once");
 }
 
+/// F41: when a value is first used, the refresh token that came with it is on disk.
+#[test]
+fn a_refresh_token_is_written_before_its_sibling_is_used_f41() {
+    let dir = Dir::new();
+    let state = dir.path().join("state.json");
+    let file = StateFile::new(state.clone());
+    let upstream = Upstream::answering(move |seen| {
+        let number = seen.credential.strip_prefix("Bearer token-").unwrap().to_owned();
+        let kept = file.load().unwrap().expect("it is there");
+        // A later one is as good: requests may overlap with the next renewal.
+        let newest = kept.refresh_token.expose().strip_prefix("refresh-").unwrap().to_owned();
+        let (used, newest): (usize, usize) = (number.parse().unwrap(), newest.parse().unwrap());
+        if newest >= used { 200 } else { 500 }
+    });
+    let issuer = Strict::issuer(false, 1.0, secs(0.0));
+    let sidecar = start_ready(&issuer, &upstream, &state);
+    let load = sidecar.load(400);
+    issuer.await_posts(8);
+    load.end_without_errors();
+}
+
 /// F41 where the issuer forgives nothing and the answer died with the process.
 #[test]
 fn a_spent_refresh_token_is_a_clean_and_lasting_failure_f41() {
@@ -209,4 +230,34 @@ fn without_its_disk_it_serves_from_memory_and_writes_later_f43() {
     // What was written is what the issuer takes.
     let again = start_ready(&issuer, &upstream, &state);
     assert_eq!(again.failures("invalid_grant"), 0.0);
+}
+
+/// What would quietly lose a session is a mistake of the configuration.
+#[test]
+fn settings_that_would_lose_the_state_are_mistakes() {
+    let dir = Dir::new();
+    dir.write("seed", "seed");
+    let check = |tokens: &str| {
+        let text = format!("tokens:\n{tokens}\nroutes: [{{upstream: \"http://127.0.0.1:1\"}}]\n");
+        let path = dir.write("config.yaml", text.replace("DIR", &dir.path().to_string_lossy()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+        let output = command.args(["check", "--config"]).arg(path).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let token = |name: &str, more: &str| {
+        format!(
+            "  {name}: {{oauth2: {{token_url: \"http://127.0.0.1:1/\", client_id: me, \
+             grant: refresh_token, refresh_token: {{file: DIR/seed}}, \
+             state: {{file: DIR/{more}}}}}\n"
+        )
+    };
+    assert_eq!(check(&(token("a", "a.json}") + &token("b", "b.json}"))), "");
+    for (tokens, complaint) in [
+        (token("a", "x.json}") + &token("b", "x.json}"), "`b` and `a` keep their state"),
+        (token("a", "a.json}, revoke: {url: revoke}"), "would withdraw"),
+        (token("a", "a.json}, refresh: {enabled: false}"), "not enabled"),
+    ] {
+        let said = check(&tokens);
+        assert!(said.contains(complaint), "{tokens}: {said}");
+    }
 }

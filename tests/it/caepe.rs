@@ -158,6 +158,19 @@ fn the_end_of_a_session_leads_to_one_login_each_and_no_storm() {
 }
 
 #[test]
+fn a_refresh_that_yields_the_end_of_a_session_is_followed_by_the_login_at_once() {
+    // The refresh, at 2.8 to 3.2 s, leaves a token for one second.
+    let stage = stage(keycloak(4).ending(Duration::from_millis(4800)));
+    let process = stage.user();
+    eventually(|| stage.asked("password") >= 2, || process.log());
+    let log = stage.issuer.with(|issuer| issuer.log.clone());
+    let asked: Vec<_> = log.iter().map(|(grant, status, _)| (grant.as_str(), *status)).collect();
+    assert_eq!(asked, [("password", 200), ("refresh_token", 200), ("password", 200)]);
+    let gap = log[2].2.since(log[1].2);
+    assert!(gap < Duration::from_millis(400), "{gap:?}");
+}
+
+#[test]
 #[ignore = "takes a minute"]
 fn a_session_of_twelve_seconds_leads_to_a_login_about_every_twelve_seconds() {
     let stage = stage(keycloak(5).ending(Duration::from_secs(12)));

@@ -15,7 +15,7 @@ const ROUTES: &str = "
 
 fn rules(yaml: &str) -> (Rules, Vec<String>) {
     let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
-    Rules::new(&settings[0], &settings, Some(Via::new()))
+    Rules::new(&settings[0], &settings, Some(Via::new()), None)
 }
 
 fn presented() -> Presented {
@@ -177,7 +177,10 @@ fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusa
         headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
     let found = Survey::of(&headers);
-    to_client(&mut headers, found, &presented(), rejected).map(|()| headers)
+    let mut response = Response::new(());
+    *response.headers_mut() = headers;
+    let outcome = to_client(&mut response, found, &rules(ROUTES).0, &presented(), rejected);
+    outcome.map(|()| response.into_parts().0.headers)
 }
 
 #[test]
