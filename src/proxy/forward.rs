@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
-use super::headers::{self, Survey};
+use super::headers::{self, Client, Survey};
 use super::refusal::Refusal;
 use super::replay::{Keep, Upload};
 use super::route::Route;
 use super::upstream::{Failure, Over};
-use crate::server::{Expired, Peer};
+use crate::server::Expired;
 use crate::token::handle::Rejected;
 use crate::token::present::Presented;
 use crate::token::rejection::Verdict;
@@ -23,18 +23,20 @@ use crate::vocab::Moment;
 /// Most bytes of an answer that are read to tell whether it rejects the credential.
 const MOST_JUDGED: usize = 64 * 1024;
 
-/// A request that is ready to go but for the injected fields.
+/// A request that has found its route and its credential.
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
     pub(super) route: &'t Arc<Route>,
-    pub(super) head: request::Parts,
-    /// Whether the client gave its body's length.
-    pub(super) had_length: bool,
-    pub(super) peer: &'t Peer,
+    pub(super) client: Client<'t>,
+    pub(super) method: &'t Method,
+    /// The target at the upstream.
+    pub(super) uri: Uri,
     /// Longest wait for a credential.
     pub(super) token_wait: Duration,
     /// The credential that is sent, or was sent last.
     pub(super) presented: Arc<Presented>,
+    /// Whether it has been made once.
+    pub(super) sent: bool,
 }
 
 /// The route's credential, waiting for it if it has to; it is `now`.
@@ -60,35 +62,44 @@ pub(super) async fn credential(
 }
 
 impl Trip<'_> {
-    /// Sends the request and returns the answer that counts, and whether it rejects the
-    /// credential.
+    /// Sends the request and returns the answer that counts, fit for the client.
     ///
     /// # Errors
     /// No answer, or none that can be passed on.
-    pub(super) async fn send(
-        &mut self,
-        body: Incoming,
-    ) -> Result<(Response<Arrival>, bool), Refusal> {
+    pub(super) async fn send(&mut self, body: Incoming) -> Result<Response<Arrival>, Refusal> {
         let route = self.route;
-        let (upload, keep) = Upload::new(body, route, &self.peer.watch, route.can_be_rejected());
+        let watch = &self.client.peer.watch;
+        let (upload, keep) = Upload::new(body, route, watch, route.can_be_rejected());
         let has_body = !upload.is_empty();
         let first = self.dispatch(upload).await?;
         if !route.may_reject(first.status().as_u16()) {
-            return Ok((first, false));
+            return self.finished(first, false);
         }
         let (first, rejected) = self.judge(first).await?;
         if rejected.is_empty() {
-            return Ok((first, false));
+            return self.finished(first, false);
         }
         let is_renewable =
             |index: &usize| route.presentation.reject(&self.presented, *index) != Rejected::Ignored;
         let renewable: Vec<usize> = rejected.into_iter().filter(is_renewable).collect();
         let again =
             if has_body { keep.as_ref().and_then(Keep::again) } else { Some(Upload::empty()) };
-        match again {
-            Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await,
-            _ => Ok((first, true)),
-        }
+        let (last, rejected) = match again {
+            Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await?,
+            _ => (first, true),
+        };
+        self.finished(last, rejected)
+    }
+
+    fn finished(
+        &self,
+        mut response: Response<Arrival>,
+        rejected: bool,
+    ) -> Result<Response<Arrival>, Refusal> {
+        let found = Survey::of(response.headers());
+        check_framing(&mut response, found)?;
+        headers::to_client(response.headers_mut(), found, &self.presented, rejected)?;
+        Ok(response)
     }
 
     /// Sends the request again with the renewed credential; the first answer stands if there is
@@ -134,19 +145,20 @@ impl Trip<'_> {
     /// Sends the request until it is sent: again where the credential's time was over before it
     /// could be, and again where it is safe and most likely was never seen.
     async fn dispatch(&mut self, mut upload: Upload) -> Result<Response<Arrival>, Refusal> {
-        let repeatable = upload.is_empty() && self.head.method.is_idempotent();
+        let repeatable = upload.is_empty() && self.method.is_idempotent();
         let mut over = Over::Any;
         let mut waited = false;
         loop {
             let now = Moment::now();
             let until = self.presented.usable_until;
             let request = self.request(upload);
-            let sent = self.route.upstream.send(request, until, over, now, &self.peer.watch).await;
+            let sent =
+                self.route.upstream.send(request, until, over, now, &self.client.peer.watch).await;
             match sent {
                 Ok((response, lease)) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
-                    return checked(response.map(|body| Arrival::new(body, lease)));
+                    return Ok(response.map(|body| Arrival::new(body, lease)));
                 }
                 Err(Failure::Stale(unsent)) if !waited => {
                     waited = true;
@@ -162,16 +174,13 @@ impl Trip<'_> {
         }
     }
 
-    /// The request as it goes out. The fields stay here too, for the case that it has to go out
-    /// again.
     fn request(&mut self, upload: Upload) -> Request<Upload> {
-        let headers = &mut self.head.headers;
-        headers::frame(headers, &upload, self.had_length);
-        headers::inject(headers, &self.presented);
-        let headers = headers.clone();
+        let again = std::mem::replace(&mut self.sent, true);
+        let mut headers = self.route.outgoing(self.client, &self.presented, again);
+        headers::frame(&mut headers, &upload, self.client.found.has(Survey::CONTENT_LENGTH));
         let mut request = Request::new(upload);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
         request
     }
@@ -191,7 +200,8 @@ impl Trip<'_> {
                     Verdict::Yes => true,
                     Verdict::NeedsBody => {
                         if body.is_none() {
-                            let peek = self.peer.watch.limit(arrival.peek(MOST_JUDGED)).await;
+                            let peek =
+                                self.client.peer.watch.limit(arrival.peek(MOST_JUDGED)).await;
                             body = Some(peek.map_err(expired)?.map_err(Refusal::Reset)?);
                         }
                         let whole = body.as_ref().and_then(Option::as_ref);
@@ -212,12 +222,11 @@ impl Trip<'_> {
 }
 
 /// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
-fn checked(mut response: Response<Arrival>) -> Result<Response<Arrival>, Refusal> {
+fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::Malformed("switches protocols unasked".into()));
     }
     *response.version_mut() = Version::HTTP_11;
-    let found = Survey::of(response.headers());
     if found.has(Survey::TRANSFER_ENCODING) {
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
         let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -236,7 +245,7 @@ fn checked(mut response: Response<Arrival>) -> Result<Response<Arrival>, Refusal
     {
         response.body_mut().last();
     }
-    Ok(response)
+    Ok(())
 }
 
 /// Makes one length of several. hyper has seen to it that they are the same.

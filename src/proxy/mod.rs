@@ -29,7 +29,7 @@ pub use answer::Answer;
 use answer::Arrival;
 use forward::Trip;
 use guard::Guard;
-use headers::Survey;
+use headers::{Client, Survey};
 use record::Record;
 use refusal::{Refusal, Tally};
 use route::Routes;
@@ -90,14 +90,13 @@ impl Proxy {
             let route = Arc::clone(state.routes.find(&head)?);
             (record.enter(route), state.token_wait)
         };
-        headers::to_upstream(&mut head, found, &route.rules, &route.metrics.stripped, peer)?;
-        head.uri = route.target(&head.uri)?;
+        let client = Client { headers: &head.headers, found, version: head.version, peer };
+        headers::check_loop(client, &route.rules)?;
+        let uri = route.target(head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
-        let had_length = found.has(Survey::CONTENT_LENGTH);
-        let mut trip = Trip { route, head, had_length, peer, token_wait, presented };
-        let (mut response, rejected) = trip.send(body).await?;
-        headers::to_client(response.headers_mut(), &trip.presented, rejected)?;
-        Ok(response)
+        let method = &head.method;
+        let mut trip = Trip { route, client, method, uri, token_wait, presented, sent: false };
+        trip.send(body).await
     }
 }
 

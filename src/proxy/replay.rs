@@ -65,7 +65,7 @@ impl Keep {
 #[derive(Debug)]
 pub(super) struct Upload {
     source: Source,
-    live: Option<Live>,
+    live: Option<Box<Live>>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Upload {
         let small = incoming.size_hint().lower() <= MOST_KEPT as u64;
         let keep = (keep && small).then(Keep::default);
         let live = Live { watch: Arc::clone(watch), route: Arc::clone(route), keep: keep.clone() };
-        (Self { source: Source::Client(incoming), live: Some(live) }, keep)
+        (Self { source: Source::Client(incoming), live: Some(Box::new(live)) }, keep)
     }
 
     pub(super) const fn is_empty(&self) -> bool {

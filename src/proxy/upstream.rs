@@ -2,7 +2,7 @@
 //! [`Upstream::send`].
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -124,7 +124,8 @@ impl Upstream {
             let Some(wire) = lease.wire() else { continue };
             wire.heard.store(false, Relaxed);
             let heard = Arc::clone(&wire.heard);
-            let mut error = match watch.limit(wire.sender.try_send_request(request)).await {
+            let mut sending = pin!(wire.sender.try_send_request(request));
+            let mut error = match watch.limit(sending.as_mut()).await {
                 Ok(Ok(response)) => return Ok((response, lease)),
                 Ok(Err(error)) => error,
                 Err(expired) => return Err(Failure::Expired(expired)),

@@ -1,9 +1,8 @@
 //! The one place of header policy, for both directions and for trailers.
 //!
-//! The order of [`to_upstream`] and [`inject`] is a security invariant: what the client's
-//! `Connection` names is removed before our fields go in, or `Connection: authorization` would
-//! remove the credential (S15); the client's credentials are removed before, in every spelling
-//! (S16, S18); the injection comes last.
+//! A request goes out in a head of our own making: nothing is cut out of the client's, but what
+//! may go on is copied. So what the client's `Connection` names cannot touch a field of ours
+//! (S15), and a field that we set cannot come from the client in any spelling (S16, S18).
 
 #[cfg(test)]
 mod tests;
@@ -11,15 +10,15 @@ mod tests;
 mod rules;
 mod survey;
 
+use std::sync::Arc;
+
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use http_body::Body as _;
-use prometheus::IntCounter;
 
-use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
+use self::rules::{Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
 use super::refusal::Refusal;
@@ -30,6 +29,7 @@ use crate::token::present::{Mode, Presented};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -39,100 +39,137 @@ const ZERO: HeaderValue = HeaderValue::from_static("0");
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
 
-/// Makes a client's head fit for the upstream, all but the injected fields. The target keeps its
-/// form; see [`super::route::Route::target`].
+/// A client's fields, with what the policy asks of their surroundings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client<'c> {
+    pub(super) headers: &'c HeaderMap,
+    pub(super) found: Survey,
+    pub(super) version: Version,
+    pub(super) peer: &'c Peer,
+}
+
+/// The fields that are the same in all requests of a route while its credential is the same.
+#[derive(Debug)]
+pub(super) struct Template {
+    presented: Arc<Presented>,
+    fields: HeaderMap,
+}
+
+impl Template {
+    pub(super) fn new(rules: &Rules, presented: &Arc<Presented>) -> Self {
+        let mut fields = HeaderMap::new();
+        if let Some(host) = &rules.host {
+            fields.insert(HOST, host.clone());
+        }
+        if rules.forwarded {
+            fields.insert(X_FORWARDED_FOR, UNKNOWN);
+            fields.insert(X_FORWARDED_PROTO, HTTP);
+        }
+        if let Some(via) = &rules.via {
+            fields.insert(VIA, via.http_11.clone());
+        }
+        for (name, value, mode) in &presented.fields {
+            if *mode == Mode::Set {
+                fields.insert(name, value.clone());
+            }
+        }
+        Self { presented: Arc::clone(presented), fields }
+    }
+
+    /// Whether it holds this credential and no other.
+    pub(super) fn is_of(&self, presented: &Arc<Presented>) -> bool {
+        Arc::ptr_eq(&self.presented, presented)
+    }
+}
+
+/// Refuses a request that has been here before.
 ///
 /// # Errors
-/// A loop, or a query from which no parameter can be removed.
-pub(super) fn to_upstream(
-    head: &mut Parts,
-    found: Survey,
-    rules: &Rules,
-    stripped: &[IntCounter],
-    peer: &Peer,
-) -> Result<(), Refusal> {
-    let count = |place: usize| {
-        if let Some(counter) = stripped.get(place) {
-            counter.inc();
-        }
-    };
-    let headers = &mut head.headers;
-    if let Some(via) = &rules.via
-        && found.has(Survey::VIA)
-        && headers.get_all(VIA).iter().any(|value| names_us(value, &via.pseudonym))
-    {
+/// It has.
+pub(super) fn check_loop(client: Client<'_>, rules: &Rules) -> Result<(), Refusal> {
+    let is_ours =
+        |via: &Via| client.headers.get_all(VIA).iter().any(|line| names_us(line, &via.pseudonym));
+    if client.found.has(Survey::VIA) && rules.via.as_ref().is_some_and(is_ours) {
         return Err(Refusal::Loop);
-    }
-    let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
-    let host = headers.get(HOST).cloned();
-    if found.has(Survey::CONNECTION) {
-        remove_named_in_connection(headers, |name| match rules.fate(name) {
-            Fate::Strip(place) | Fate::Replace(place) => count(place),
-            Fate::Stay | Fate::Go => {}
-        });
-    }
-    let mut doomed = Vec::new();
-    for name in headers.keys() {
-        match rules.fate(name) {
-            Fate::Stay => continue,
-            Fate::Replace(place) => count(place),
-            Fate::Strip(place) => {
-                count(place);
-                doomed.push(name.clone());
-            }
-            Fate::Go => doomed.push(name.clone()),
-        }
-    }
-    for name in doomed {
-        headers.remove(name);
-    }
-    if found.has(Survey::COOKIE) {
-        strip_cookies(headers, &rules.cookies, count);
-    }
-    if wants_trailers {
-        headers.insert(TE, TRAILERS);
-        headers.insert(CONNECTION, TE_OPTION);
-    }
-    if rules.forwarded {
-        headers.insert(X_FORWARDED_FOR, peer.label().clone());
-        headers.insert(X_FORWARDED_PROTO, HTTP);
-        if let Some(host) = &host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
-        }
-    }
-    if let Some(host) = rules.host.clone().or(host) {
-        headers.insert(HOST, host);
-    }
-    if let Some(via) = &rules.via {
-        let version = if head.version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
-        headers.append(VIA, version.clone());
-    }
-    if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
-        count(rules.query_place);
     }
     Ok(())
 }
 
-/// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
-/// `Connection` itself. `removed` is told of each.
-fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&HeaderName)) {
-    // What is always there names no field, or one that goes anyway.
+/// The fields of the request as the upstream gets it. `stripped` is told the place of each
+/// credential of the client that does not go on.
+pub(super) fn to_upstream(
+    client: Client<'_>,
+    rules: &Rules,
+    template: &Template,
+    mut stripped: impl FnMut(usize),
+) -> HeaderMap {
+    let Client { headers, found, version, peer } = client;
+    let mut out = template.fields.clone();
+    let via_goes_last = found.has(Survey::VIA) || version == Version::HTTP_10;
+    if via_goes_last {
+        out.remove(VIA);
+    }
+    let named =
+        if found.has(Survey::CONNECTION) { named_in_connection(headers) } else { Vec::new() };
+    for (name, value) in headers {
+        match rules.fate(name) {
+            Fate::Drop => {}
+            Fate::Strip(place) => stripped(place),
+            Fate::Pass if named.contains(name) => {}
+            Fate::Pass if *name == COOKIE => {
+                let (kept, place) = rules.cookies.kept(value);
+                place.into_iter().for_each(&mut stripped);
+                if let Some(kept) = kept {
+                    out.append(COOKIE, kept);
+                }
+            }
+            Fate::Pass => {
+                out.append(name.clone(), value.clone());
+            }
+        }
+    }
+    if found.has(Survey::TE) && lists(headers, &TE, "trailers") {
+        out.insert(TE, TRAILERS);
+        out.insert(CONNECTION, TE_OPTION);
+    }
+    let host = headers.get(HOST);
+    if rules.forwarded {
+        out.insert(X_FORWARDED_FOR, peer.label().clone());
+        if let Some(host) = host {
+            out.insert(X_FORWARDED_HOST, host.clone());
+        }
+    }
+    if let (None, Some(host)) = (&rules.host, host) {
+        out.insert(HOST, host.clone());
+    }
+    if let Some(via) = &rules.via
+        && via_goes_last
+    {
+        let own = if version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
+        out.append(VIA, own.clone());
+    }
+    for (name, value, mode) in &template.presented.fields {
+        if *mode == Mode::Default && !out.contains_key(name) {
+            out.insert(name, value.clone());
+        }
+    }
+    out
+}
+
+/// The fields that `Connection` names, in all lines and tokens of it.
+fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    // What is always there names no field, or one that ends here anyway.
     let is_plain = |token: &[u8]| {
         [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
     };
-    let named: Vec<HeaderName> = headers
+    headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !is_plain(token))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .collect();
-    for name in named {
-        if name != CONNECTION && headers.remove(&name).is_some() {
-            removed(&name);
-        }
-    }
+        .collect()
 }
 
 /// Whether one of a field's comma-separated tokens is `wanted`.
@@ -151,58 +188,14 @@ fn names_us(line: &HeaderValue, pseudonym: &str) -> bool {
         .any(|word| word.eq_ignore_ascii_case(pseudonym.as_bytes()))
 }
 
-fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usize)) {
-    let (names, place) = match cookies {
-        Cookies::Kept => return,
-        Cookies::AllRemoved { place } => {
-            if headers.remove(COOKIE).is_some() {
-                count(*place);
-            }
-            return;
-        }
-        Cookies::Removed { names, place } => (names, *place),
-    };
-    let is_stripped = |pair: &[u8]| {
-        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        names.iter().any(|stripped| stripped.as_bytes() == name)
-    };
-    let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
-    if !lines.iter().any(|line| line.as_bytes().split(|b| *b == b';').any(is_stripped)) {
-        return;
-    }
-    count(place);
-    headers.remove(COOKIE);
-    for line in lines {
-        let kept: Vec<&[u8]> =
-            line.as_bytes().split(|b| *b == b';').filter(|pair| !is_stripped(pair)).collect();
-        let kept = kept.join(&b';');
-        if let Ok(value) = HeaderValue::from_bytes(kept.trim_ascii())
-            && !value.is_empty()
-        {
-            headers.append(COOKIE, value);
-        }
-    }
-}
-
-/// Puts the injected fields in, in place of whatever is there under their names. Nothing may touch
-/// the fields between this and the upstream.
-pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
-    for (name, value, mode) in &presented.fields {
-        if *mode == Mode::Set || !headers.contains_key(name) {
-            headers.insert(name, value.clone());
-        }
-    }
-}
-
 /// Says how the body is framed, from the body alone: the client's own words about it are gone.
 pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
     match body.size_hint().exact() {
         // hyper writes no length for an empty body, but `Content-Length: 0` means something on
         // a POST.
         Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        Some(0) => {}
-        // hyper writes the length. The body was chunked the first time, if this is the second.
-        Some(_) => drop(headers.remove(TRANSFER_ENCODING)),
+        // hyper writes it.
+        Some(_) => {}
         // hyper would drop the chunked body of a GET unless told.
         None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
     }
@@ -215,29 +208,36 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
 /// An answer that holds a credential.
 pub(super) fn to_client(
     headers: &mut HeaderMap,
+    found: Survey,
     presented: &Presented,
     rejected: bool,
 ) -> Result<(), Refusal> {
-    if leaks(headers, presented) {
+    if leaks(headers, found.longest(), presented) {
         return Err(Refusal::Leak);
     }
-    if headers.contains_key(CONNECTION) {
-        remove_named_in_connection(headers, |_| {});
+    if found.has(Survey::CONNECTION) {
+        for name in named_in_connection(headers) {
+            headers.remove(name);
+        }
         headers.remove(CONNECTION);
     }
-    let is_doomed =
-        |name: &HeaderName| is_hop_by_hop(name.as_str()) || (rejected && name == WWW_AUTHENTICATE);
-    // Mostly there is none, or one.
-    while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
-    {
-        headers.remove(name);
+    if found.has(Survey::TRANSFER_ENCODING) {
+        headers.remove(TRANSFER_ENCODING);
+    }
+    if found.has(Survey::BETWEEN) {
+        let is_between = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || **name == ALT_SVC;
+        while let Some(name) = headers.keys().find(is_between).cloned() {
+            headers.remove(name);
+        }
+    }
+    if rejected && found.has(Survey::WWW_AUTHENTICATE) {
+        headers.remove(WWW_AUTHENTICATE);
     }
     Ok(())
 }
 
 /// Whether any value holds an injected credential: what follows the scheme in it.
-fn leaks(headers: &HeaderMap, presented: &Presented) -> bool {
-    let longest = headers.values().map(HeaderValue::len).max().unwrap_or(0);
+fn leaks(headers: &HeaderMap, longest: usize, presented: &Presented) -> bool {
     presented
         .fields
         .iter()
@@ -264,7 +264,7 @@ fn holds(value: &HeaderValue, secret: &str) -> bool {
 pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
     let doomed: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name.as_str()))
+        .filter(|name| !matches!(rules.fate(name), Fate::Pass) || !is_trailer(name.as_str()))
         .cloned()
         .collect();
     for name in doomed {

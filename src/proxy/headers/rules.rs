@@ -14,22 +14,19 @@ pub(in super::super) struct Rules {
     /// Beginnings of such names.
     prefixes: Vec<(Box<str>, usize)>,
     pub(super) cookies: Cookies,
-    pub(super) query: Vec<Box<str>>,
+    pub(in super::super) query: Vec<Box<str>>,
     /// Where removed parameters are counted.
-    pub(super) query_place: usize,
+    pub(in super::super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
     pub(super) forwarded: bool,
     pub(super) via: Option<Via>,
 }
 
-/// A field that never comes from the client.
+/// A field that never comes from the client, and where a client's own is counted.
 #[derive(Debug)]
 struct Protected {
     name: HeaderName,
-    /// Where a client's own is counted.
     place: usize,
-    /// The route sets it, which replaces whatever is there.
-    replaced: bool,
 }
 
 #[derive(Debug)]
@@ -61,14 +58,12 @@ impl Via {
 
 /// What a name is to the policy.
 pub(super) enum Fate {
-    /// It stays.
-    Stay,
-    /// It goes, silently.
-    Go,
-    /// It is a client's credential, counted at this place.
+    /// It goes on to the upstream.
+    Pass,
+    /// It does not go on.
+    Drop,
+    /// It is a client's credential, which does not go on either, and is counted at this place.
     Strip(usize),
-    /// The same, but it need not go: the injection replaces it.
-    Replace(usize),
 }
 
 impl Rules {
@@ -83,9 +78,9 @@ impl Rules {
         let mut protected: Vec<Protected> = Vec::new();
         let injected = all.iter().flat_map(|route| &route.inject);
         let injected = injected.filter(|(_, field)| field.mode() == Mode::Set);
-        let own_mode = |name: &HeaderName| {
+        let is_optional = |name: &HeaderName| {
             let own = own.inject.iter().find(|(field, _)| field.as_header() == name);
-            own.map(|(_, field)| field.mode())
+            own.is_some_and(|(_, field)| field.mode() == Mode::Default)
         };
         let strip = &own.strip;
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
@@ -93,13 +88,10 @@ impl Rules {
             .chain(injected.map(|(name, _)| name.as_header()))
             .chain(strip.headers.iter().map(FieldName::as_header));
         for name in names {
-            let mode = own_mode(name);
-            if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
-                continue;
+            if !is_optional(name) && protected.iter().all(|known| known.name != name) {
+                protected.push(Protected { name: name.clone(), place: places.len() });
+                places.push(name.as_str().to_owned());
             }
-            let replaced = mode == Some(Mode::Set);
-            protected.push(Protected { name: name.clone(), place: places.len(), replaced });
-            places.push(name.as_str().to_owned());
         }
         let mut place = |name: String| {
             places.push(name);
@@ -139,34 +131,54 @@ impl Rules {
     /// What becomes of a request's field.
     pub(super) fn fate(&self, name: &HeaderName) -> Fate {
         if let Some(known) = self.protected.iter().find(|known| known.name == name) {
-            return if known.replaced {
-                Fate::Replace(known.place)
-            } else {
-                Fate::Strip(known.place)
-            };
+            return Fate::Strip(known.place);
         }
         let text = name.as_str();
         if is_ours(text) {
-            return Fate::Go;
+            return Fate::Drop;
         }
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
         if text.bytes().all(|b| b != b'_') {
-            return Fate::Stay;
+            return Fate::Pass;
         }
         // Some servers take `_` for `-` (S16).
         let folded = folded(text);
         if let Some(known) = self.protected.iter().find(|known| known.name.as_str() == folded) {
             return Fate::Strip(known.place);
         }
-        if is_ours(&folded) { Fate::Go } else { Fate::Stay }
+        if is_ours(&folded) { Fate::Drop } else { Fate::Pass }
     }
 }
 
 /// Whether the field is for us to write, or for nobody to pass on.
 fn is_ours(name: &str) -> bool {
-    is_hop_by_hop(name) || is_forwarding(name) || matches!(name, "content-length" | "expect")
+    is_hop_by_hop(name)
+        || is_forwarding(name)
+        || matches!(name, "content-length" | "expect" | "host")
+}
+
+impl Cookies {
+    /// What goes on of a `Cookie` line, and where it is counted if not all does.
+    pub(super) fn kept(&self, line: &HeaderValue) -> (Option<HeaderValue>, Option<usize>) {
+        let (names, place) = match self {
+            Self::Kept => return (Some(line.clone()), None),
+            Self::AllRemoved { place } => return (None, Some(*place)),
+            Self::Removed { names, place } => (names, *place),
+        };
+        let is_stripped = |pair: &&[u8]| {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+            names.iter().any(|stripped| stripped.as_bytes() == name)
+        };
+        let pairs = || line.as_bytes().split(|b| *b == b';');
+        if !pairs().any(|pair| is_stripped(&pair)) {
+            return (Some(line.clone()), None);
+        }
+        let kept: Vec<&[u8]> = pairs().filter(|pair| !is_stripped(pair)).collect();
+        let kept = HeaderValue::from_bytes(kept.join(&b';').trim_ascii()).ok();
+        (kept.filter(|kept| !kept.is_empty()), Some(place))
+    }
 }
 
 /// `-` for `_`, in lower case.

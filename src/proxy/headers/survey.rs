@@ -1,16 +1,22 @@
-//! Which of the fields that matter are there, found in one pass. Most requests have few of them,
+//! Which of the fields that matter are there, found in one pass. Most messages have few of them,
 //! and looking each one up costs more than the pass.
 
 use http::{HeaderMap, header};
 
+use super::rules::is_hop_by_hop;
+
 /// A set of fields that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Survey(u16);
+pub(in super::super) struct Survey {
+    fields: u16,
+    longest: usize,
+}
 
 impl Survey {
-    pub(in super::super) const CONNECTION: u16 = 1;
-    pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 1;
-    pub(in super::super) const COOKIE: u16 = 1 << 2;
+    /// Other fields that end at the next hop, and `Alt-Svc`.
+    pub(in super::super) const BETWEEN: u16 = 1;
+    pub(in super::super) const CONNECTION: u16 = 1 << 1;
+    pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 2;
     pub(in super::super) const EXPECT: u16 = 1 << 3;
     pub(in super::super) const ORIGIN: u16 = 1 << 4;
     pub(in super::super) const SEC_FETCH_SITE: u16 = 1 << 5;
@@ -20,24 +26,37 @@ impl Survey {
     pub(in super::super) const WWW_AUTHENTICATE: u16 = 1 << 9;
 
     pub(in super::super) fn of(headers: &HeaderMap) -> Self {
-        let bit = |name: &header::HeaderName| match *name {
-            header::CONNECTION => Self::CONNECTION,
-            header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
-            header::COOKIE => Self::COOKIE,
-            header::EXPECT => Self::EXPECT,
-            header::ORIGIN => Self::ORIGIN,
-            header::TE => Self::TE,
-            header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
-            header::VIA => Self::VIA,
-            header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
-            _ if name.as_str() == "sec-fetch-site" => Self::SEC_FETCH_SITE,
-            _ => 0,
-        };
-        Self(headers.keys().fold(0, |all, name| all | bit(name)))
+        let mut found = Self { fields: 0, longest: 0 };
+        for (name, value) in headers {
+            found.longest = found.longest.max(value.len());
+            found.fields |= match *name {
+                header::CONNECTION => Self::CONNECTION,
+                header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
+                header::EXPECT => Self::EXPECT,
+                header::ORIGIN => Self::ORIGIN,
+                header::TE => Self::TE,
+                header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+                header::VIA => Self::VIA,
+                header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
+                header::ALT_SVC | header::UPGRADE => Self::BETWEEN,
+                header::CONTENT_TYPE | header::DATE | header::SERVER | header::HOST => 0,
+                _ => match name.as_str() {
+                    "sec-fetch-site" => Self::SEC_FETCH_SITE,
+                    name if is_hop_by_hop(name) => Self::BETWEEN,
+                    _ => 0,
+                },
+            };
+        }
+        found
     }
 
     /// Whether any of these is there.
     pub(in super::super) const fn has(self, fields: u16) -> bool {
-        self.0 & fields != 0
+        self.fields & fields != 0
+    }
+
+    /// The length of the longest value.
+    pub(in super::super) const fn longest(self) -> usize {
+        self.longest
     }
 }
