@@ -219,6 +219,6 @@ impl Drop for Answer {
                 arrival.is_complete()
             }
         };
-        self.record.end(now, whole);
+        self.record.close(now, whole);
     }
 }

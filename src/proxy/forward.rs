@@ -237,7 +237,7 @@ fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), 
         if response.headers_mut().remove(CONTENT_LENGTH).is_some() {
             response.body_mut().last();
         }
-    } else if found.has(Survey::CONTENT_LENGTH) {
+    } else if found.has(Survey::LENGTHS) {
         settle_length(response.headers_mut())?;
     }
     if found.has(Survey::WWW_AUTHENTICATE)
@@ -250,11 +250,7 @@ fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), 
 
 /// Makes one length of several. hyper has seen to it that they are the same.
 fn settle_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    if lengths.next().is_none() && !first.contains(&b',') {
-        return Ok(());
-    }
+    let first = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes).unwrap_or_default();
     let one = first.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
     let one = HeaderValue::from_bytes(one)
         .map_err(|_| Refusal::Malformed("has no valid length".into()))?;

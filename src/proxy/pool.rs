@@ -51,7 +51,7 @@ pub(super) struct Shop {
 
 #[derive(Debug)]
 struct Spare {
-    wire: Wire,
+    wire: Box<Wire>,
     since: Moment,
 }
 
@@ -61,18 +61,16 @@ pub(super) struct Wire {
     pub(super) sender: SendRequest<Upload>,
     /// Whether the upstream has sent anything since this was last cleared.
     pub(super) heard: Arc<AtomicBool>,
+    /// Whether it has waited in the pool.
+    pub(super) reused: bool,
     pub(super) born: Moment,
+    pub(super) shop: Arc<Shop>,
 }
 
 /// A connection in use. It goes back to the pool by [`Lease::give_back`] only; dropping it
-/// closes it.
+/// closes it. It is a pointer, because it is handed on many times.
 #[derive(Debug)]
-pub(super) struct Lease {
-    wire: Option<Wire>,
-    shop: Arc<Shop>,
-    /// Whether it has carried a request before.
-    pub(super) reused: bool,
-}
+pub(super) struct Lease(Option<Box<Wire>>);
 
 impl Shop {
     fn is_fresh(&self, spare: &Spare, now: Moment) -> bool {
@@ -84,50 +82,49 @@ impl Shop {
 
 impl Lease {
     /// Takes over a new connection.
-    pub(super) fn of(wire: Wire, shop: &Arc<Shop>) -> Self {
-        shop.active.inc();
-        Self { wire: Some(wire), shop: Arc::clone(shop), reused: false }
+    pub(super) fn of(wire: Box<Wire>) -> Self {
+        wire.shop.active.inc();
+        Self(Some(wire))
     }
 
     /// Takes the connection that waited last, if any is still good.
     pub(super) fn take(shop: &Arc<Shop>, now: Moment) -> Option<Self> {
         loop {
-            let spare =
+            let mut spare =
                 POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
             shop.waiting.dec();
             if shop.is_fresh(&spare, now) {
-                let mut lease = Self::of(spare.wire, shop);
-                lease.reused = true;
-                return Some(lease);
+                spare.wire.reused = true;
+                return Some(Self::of(spare.wire));
             }
         }
     }
 
-    pub(super) const fn wire(&mut self) -> Option<&mut Wire> {
-        self.wire.as_mut()
+    pub(super) fn wire(&mut self) -> Option<&mut Wire> {
+        self.0.as_deref_mut()
     }
 
     /// Keeps the connection for the next request if it is ready for one: both bodies have ended
     /// and nothing is left over.
     pub(super) fn give_back(mut self, now: Moment) {
-        let Some(wire) = self.wire.take() else { return };
-        self.shop.active.dec();
+        let Some(wire) = self.0.take() else { return };
+        wire.shop.active.dec();
         if !wire.sender.is_ready() {
             return;
         }
-        let spare = Spare { wire, since: now };
         // While a thread ends, there is no pool any more.
-        let put = POOL.try_with(|pool| pool.borrow_mut().put(&self.shop, spare));
-        if let Ok(Put::First) = put {
-            drop(self.shop.shutdown.spawn(reap(Reaping, Arc::clone(&self.shop))));
+        let put = POOL.try_with(|pool| pool.borrow_mut().put(Spare { wire, since: now }));
+        if let Ok(Put::First(shop)) = put {
+            let tasks = shop.shutdown.clone();
+            drop(tasks.spawn(reap(Reaping, shop)));
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.wire.is_some() {
-            self.shop.active.dec();
+        if let Some(wire) = &self.0 {
+            wire.shop.active.dec();
         }
     }
 }
@@ -138,10 +135,11 @@ impl Pool {
     }
 
     /// Takes a connection in, or gives it back where there is no room.
-    fn put(&mut self, shop: &Arc<Shop>, spare: Spare) -> Put {
+    fn put(&mut self, spare: Spare) -> Put {
         if !self.reaping && tokio::runtime::Handle::try_current().is_err() {
             return Put::Refused(spare);
         }
+        let shop = &spare.wire.shop;
         let index = self.shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.shop, shop));
         let shelf = match index {
             Some(index) => &mut self.shelves[index],
@@ -156,7 +154,11 @@ impl Pool {
         }
         shop.waiting.inc();
         shelf.spares.push(spare);
-        if std::mem::replace(&mut self.reaping, true) { Put::Done } else { Put::First }
+        if std::mem::replace(&mut self.reaping, true) {
+            Put::Done
+        } else {
+            Put::First(Arc::clone(&shelf.shop))
+        }
     }
 
     /// Takes out what is too old or closed, or everything.
@@ -182,7 +184,7 @@ impl Pool {
 enum Put {
     Done,
     /// Somebody must start the reaper.
-    First,
+    First(Arc<Shop>),
     /// Dropping it closes it.
     Refused(#[expect(dead_code, reason = "held to be dropped outside of the borrow")] Spare),
 }

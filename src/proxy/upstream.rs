@@ -120,8 +120,8 @@ impl Upstream {
                 lease.give_back(now);
                 return Err(Failure::Stale(request.into_body()));
             }
-            let reused = lease.reused;
             let Some(wire) = lease.wire() else { continue };
+            let reused = wire.reused;
             wire.heard.store(false, Relaxed);
             let heard = Arc::clone(&wire.heard);
             let mut sending = pin!(wire.sender.try_send_request(request));
@@ -155,7 +155,8 @@ impl Upstream {
                 tracing::debug!(%error, "an upstream connection ended early");
             }
         }));
-        Ok(Lease::of(Wire { sender, heard, born: Moment::now() }, &self.shop))
+        let (born, shop) = (Moment::now(), Arc::clone(&self.shop));
+        Ok(Lease::of(Box::new(Wire { sender, heard, reused: false, born, shop })))
     }
 }
 

@@ -21,6 +21,7 @@ use http_body::Body as _;
 use self::rules::{Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
+use self::survey::is_plain;
 use super::refusal::Refusal;
 use super::replay::Upload;
 use crate::server::Peer;
@@ -35,6 +36,9 @@ const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 const ZERO: HeaderValue = HeaderValue::from_static("0");
+
+/// As many fields as most requests have.
+const ROOM: usize = 24;
 
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
@@ -57,12 +61,15 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) fn new(rules: &Rules, presented: &Arc<Presented>) -> Self {
-        let mut fields = HeaderMap::new();
+        // Room for the client's fields: a copy that has to grow costs as much again.
+        let mut fields = HeaderMap::with_capacity(ROOM);
         if let Some(host) = &rules.host {
             fields.insert(HOST, host.clone());
         }
         if rules.forwarded {
+            // To be replaced in each request; the copy has the room then.
             fields.insert(X_FORWARDED_FOR, UNKNOWN);
+            fields.insert(X_FORWARDED_HOST, UNKNOWN);
             fields.insert(X_FORWARDED_PROTO, HTTP);
         }
         if let Some(via) = &rules.via {
@@ -109,8 +116,7 @@ pub(super) fn to_upstream(
     if via_goes_last {
         out.remove(VIA);
     }
-    let named =
-        if found.has(Survey::CONNECTION) { named_in_connection(headers) } else { Vec::new() };
+    let named = if found.has(Survey::NAMES) { named_in_connection(headers) } else { Vec::new() };
     for (name, value) in headers {
         match rules.fate(name) {
             Fate::Drop => {}
@@ -135,8 +141,9 @@ pub(super) fn to_upstream(
     let host = headers.get(HOST);
     if rules.forwarded {
         out.insert(X_FORWARDED_FOR, peer.label().clone());
-        if let Some(host) = host {
-            out.insert(X_FORWARDED_HOST, host.clone());
+        match host {
+            Some(host) => drop(out.insert(X_FORWARDED_HOST, host.clone())),
+            None => drop(out.remove(X_FORWARDED_HOST)),
         }
     }
     if let (None, Some(host)) = (&rules.host, host) {
@@ -158,10 +165,6 @@ pub(super) fn to_upstream(
 
 /// The fields that `Connection` names, in all lines and tokens of it.
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    // What is always there names no field, or one that ends here anyway.
-    let is_plain = |token: &[u8]| {
-        [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
-    };
     headers
         .get_all(CONNECTION)
         .iter()
@@ -215,10 +218,12 @@ pub(super) fn to_client(
     if leaks(headers, found.longest(), presented) {
         return Err(Refusal::Leak);
     }
-    if found.has(Survey::CONNECTION) {
+    if found.has(Survey::NAMES) {
         for name in named_in_connection(headers) {
             headers.remove(name);
         }
+    }
+    if found.has(Survey::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if found.has(Survey::TRANSFER_ENCODING) {

@@ -15,8 +15,13 @@ pub(in super::super) struct Survey {
 impl Survey {
     /// Other fields that end at the next hop, and `Alt-Svc`.
     pub(in super::super) const BETWEEN: u16 = 1;
+    /// `Connection`, saying no more than `close` or `keep-alive`.
     pub(in super::super) const CONNECTION: u16 = 1 << 1;
+    /// `Connection`, naming fields.
+    pub(in super::super) const NAMES: u16 = 1 << 10;
     pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 2;
+    /// More than one length.
+    pub(in super::super) const LENGTHS: u16 = 1 << 11;
     pub(in super::super) const EXPECT: u16 = 1 << 3;
     pub(in super::super) const ORIGIN: u16 = 1 << 4;
     pub(in super::super) const SEC_FETCH_SITE: u16 = 1 << 5;
@@ -30,7 +35,13 @@ impl Survey {
         for (name, value) in headers {
             found.longest = found.longest.max(value.len());
             found.fields |= match *name {
-                header::CONNECTION => Self::CONNECTION,
+                header::CONNECTION if is_plain(value.as_bytes()) => Self::CONNECTION,
+                header::CONNECTION => Self::CONNECTION | Self::NAMES,
+                header::CONTENT_LENGTH
+                    if found.has(Self::CONTENT_LENGTH) || value.as_bytes().contains(&b',') =>
+                {
+                    Self::CONTENT_LENGTH | Self::LENGTHS
+                }
                 header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
                 header::EXPECT => Self::EXPECT,
                 header::ORIGIN => Self::ORIGIN,
@@ -59,4 +70,9 @@ impl Survey {
     pub(in super::super) const fn longest(self) -> usize {
         self.longest
     }
+}
+
+/// Whether a token or a whole value of `Connection` names no field, or one that ends here anyway.
+pub(super) fn is_plain(token: &[u8]) -> bool {
+    [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
 }
