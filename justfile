@@ -11,12 +11,16 @@ demo:
 test:
     cargo test
 
+# a minute of each system's story; too long for `cargo test`
+stories:
+    cargo test --test it -- --ignored
+
 lint:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-# real identity providers (Node and Python are installed into tests/e2e/.work)
+# real identity providers, fetched into tests/e2e/.work
 e2e:
     tests/e2e/run
 
@@ -31,3 +35,11 @@ instructions *args:
 # writes the JSON schema that editors use
 schema:
     cargo run --quiet -- schema > deploy/bearerd.schema.json
+
+# manifests, chart, alerts, dashboard, unit, image; tools are installed into tests/deploy/.work
+deploy *steps:
+    tests/deploy/run {{steps}}
+
+# writes shell completions and manual pages
+manual dir="target/manual":
+    cargo run --quiet --example manual -- {{dir}}

@@ -1,7 +1,7 @@
 //! The command line. The only file that prints to standard output.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -198,12 +198,28 @@ impl Health {
         }
     }
 
+    /// The variable that says where to listen may say "everywhere", where nobody can be asked.
+    fn address(&self) -> SocketAddr {
+        let mut address = self.admin;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        address
+    }
+
     fn ask(&self, path: &str) -> io::Result<(bool, String)> {
         let patience = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&self.admin, patience)?;
+        let mut stream = TcpStream::connect_timeout(&self.address(), patience)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address()
+        )?;
         let mut answer = String::new();
         stream.take(64 * 1024).read_to_string(&mut answer)?;
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);

@@ -1,19 +1,24 @@
 //! The admin listener: metrics, probes and the status. It reads and never acts.
+//!
+//! It answers only to its own hosts: what it tells holds no secret, yet is nothing for a web page
+//! that has a name of its own rebound to this machine.
 
+mod page;
 mod status;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, VARY};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use self::page::Page;
 use self::status::Status;
 pub use self::status::{RouteInfo, State};
 use crate::net::body::Body;
-use crate::server::{Handler, Peer};
+use crate::server::{Handler, Host, Hosts, Peer};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
@@ -31,6 +36,8 @@ pub struct View {
     pub tokens: Arc<Tokens>,
     /// The routes.
     pub routes: Vec<RouteInfo>,
+    /// By which hosts it may be asked.
+    pub hosts: Hosts,
 }
 
 /// Answers requests to the admin listener.
@@ -40,26 +47,31 @@ pub struct Admin {
     view: Arc<ArcSwap<View>>,
     shutdown: Shutdown,
     started: Moment,
+    page: Page,
 }
 
 impl Admin {
     /// Shows `view` and `metrics`; not ready once `shutdown` drains.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, view: Arc<ArcSwap<View>>, shutdown: Shutdown) -> Self {
-        Self { metrics, view, shutdown, started: Moment::now() }
+        Self { metrics, view, shutdown, started: Moment::now(), page: Page::new() }
     }
 
-    /// The answer to a method and path.
-    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
-        let answer: fn(&Self) -> Response<Body> = match path {
-            "/metrics" => Self::metrics,
-            "/livez" | "/healthz" => |_| plain(StatusCode::OK, "ok\n"),
-            "/startupz" => |_| plain(StatusCode::OK, "ok\n"),
-            "/readyz" => Self::readiness,
+    /// The answer to a request's head.
+    fn answer(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+        if !self.is_own_host(request.headers(), peer) {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "not a host of this listener; ask by its IP address, by localhost, or by a name \
+                 that the configuration lists under `hosts`\n",
+            );
+        }
+        let answer: fn(&Self, &HeaderMap) -> Response<Body> = match request.uri().path() {
+            "/metrics" => |admin, _| admin.metrics(),
+            "/livez" | "/healthz" | "/startupz" => |_, _| plain(StatusCode::OK, "ok\n"),
+            "/readyz" => |admin, _| admin.readiness(),
             "/status" => Self::status,
-            "/" => {
-                |_| plain(StatusCode::OK, "bearerd: /status /metrics /livez /readyz /startupz\n")
-            }
+            "/" => Self::index,
             _ => {
                 return plain(
                     StatusCode::NOT_FOUND,
@@ -67,13 +79,29 @@ impl Admin {
                 );
             }
         };
-        if method == Method::GET || method == Method::HEAD {
-            answer(self)
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            answer(self, request.headers())
         } else {
             let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             refused
         }
+    }
+
+    /// Whether every `Host` is one of ours; none at all is a probe that speaks HTTP/1.0.
+    fn is_own_host(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        let view = self.view.load();
+        headers.get_all(HOST).iter().all(|value| {
+            let host = Host::parse(value.as_bytes());
+            host.is_some_and(|(host, _)| view.hosts.allows(host, peer.local.ip()))
+        })
+    }
+
+    fn index(&self, headers: &HeaderMap) -> Response<Body> {
+        if page::is_wanted(headers.get_all(ACCEPT).iter()) {
+            return self.page.respond();
+        }
+        plain(StatusCode::OK, "bearerd: /status /metrics /livez /readyz /startupz\n")
     }
 
     fn metrics(&self) -> Response<Body> {
@@ -95,22 +123,28 @@ impl Admin {
         respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines)
     }
 
-    fn status(&self) -> Response<Body> {
+    fn status(&self, headers: &HeaderMap) -> Response<Body> {
+        if page::is_wanted(headers.get_all(ACCEPT).iter()) {
+            return self.page.respond();
+        }
         let view = self.view.load();
         let draining = self.shutdown.is_announced();
-        let status = Status::new(&view.tokens, &view.routes, self.started, draining);
-        match serde_json::to_string_pretty(&status) {
+        let summary = self.metrics.summary();
+        let status = Status::new(&view.tokens, &view.routes, summary, self.started, draining);
+        let mut response = match serde_json::to_string_pretty(&status) {
             Ok(json) => respond(StatusCode::OK, JSON, json + "\n"),
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be written\n"),
-        }
+        };
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        response
     }
 }
 
 impl Handler for Admin {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Response<Body> {
-        self.answer(request.method(), request.uri().path())
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        self.answer(&request, peer)
     }
 }
 

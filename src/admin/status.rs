@@ -1,8 +1,11 @@
 //! The status document: where every token and route stands, for people and scripts. Never a
 //! secret: it is built from names, times and counts alone.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::telemetry::summary::{Summary, Traffic};
 use crate::token::Tokens;
 use crate::token::handle::Handle;
 use crate::vocab::{Moment, Wall};
@@ -16,11 +19,23 @@ pub(super) struct Status<'s> {
     ready: bool,
     draining: bool,
     tokens: Vec<TokenStatus>,
-    routes: &'s [RouteInfo],
+    routes: Vec<RouteStatus<'s>>,
+    refusals: BTreeMap<String, u64>,
+}
+
+/// What is configured of a route, and what it did.
+#[derive(Debug, Serialize)]
+struct RouteStatus<'s> {
+    name: &'s str,
+    host: Option<&'s str>,
+    path: &'s str,
+    upstream: &'s str,
+    injects: &'s [String],
+    traffic: Traffic,
 }
 
 /// What the status tells of a route; filled in by whoever knows the routes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct RouteInfo {
     /// Its name.
     pub name: String,
@@ -43,6 +58,7 @@ struct TokenStatus {
     state: State,
     generation: u64,
     obtained_at: Option<String>,
+    age_seconds: Option<f64>,
     obtained_by: &'static str,
     expires_at: Option<String>,
     expires_in_seconds: Option<f64>,
@@ -95,9 +111,11 @@ impl<'s> Status<'s> {
     pub(super) fn new(
         tokens: &Tokens,
         routes: &'s [RouteInfo],
+        summary: Summary,
         started: Moment,
         draining: bool,
     ) -> Self {
+        let Summary { routes: traffic, refusals } = summary;
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started_at: started.to_wall().rfc3339(),
@@ -105,7 +123,21 @@ impl<'s> Status<'s> {
             ready: !draining && tokens.missing().is_empty(),
             draining,
             tokens: tokens.iter().map(|(handle, source)| token(handle, source)).collect(),
-            routes,
+            routes: routes.iter().map(|route| RouteStatus::new(route, &traffic)).collect(),
+            refusals,
+        }
+    }
+}
+
+impl<'s> RouteStatus<'s> {
+    fn new(route: &'s RouteInfo, traffic: &BTreeMap<String, Traffic>) -> Self {
+        Self {
+            name: &route.name,
+            host: route.host.as_deref(),
+            path: &route.path,
+            upstream: &route.upstream,
+            injects: &route.injects,
+            traffic: traffic.get(&route.name).copied().unwrap_or_default(),
         }
     }
 }
@@ -125,6 +157,7 @@ fn token(handle: &Handle, source: String) -> TokenStatus {
         state: State::of(handle),
         generation: current.as_ref().map_or(0, |current| current.generation),
         obtained_at: current.as_ref().map(|current| date(current.obtained)),
+        age_seconds: current.as_ref().map(|current| seconds(current.obtained, now)),
         obtained_by: report.last_means,
         expires_at: expires.map(date),
         expires_in_seconds: expires.map(|at| seconds(now, at)),

@@ -4,6 +4,8 @@
 //! load on the data path can starve renewal or probes. The workers carry requests, each on a
 //! thread and runtime of its own.
 
+mod harden;
+mod notify;
 mod obtain;
 mod reload;
 mod signals;
@@ -14,18 +16,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
+use self::notify::Manager;
 pub use self::obtain::{ObtainError, obtain};
 use self::reload::Running;
 use self::signals::Signals;
 use crate::admin::{Admin, RouteInfo, View};
 use crate::config::{Config, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
-use crate::proxy::{Proxy, State};
-use crate::server::{self, Counters, Listener, Worker};
+use crate::proxy::{NoRandomNumbers, Proxy, State};
+use crate::server::{self, Counters, Hosts, Listener, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::token::Tokens;
@@ -52,6 +54,9 @@ pub enum StartError {
     /// A route could not be set up.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// Callers could not be judged.
+    #[error(transparent)]
+    Caller(#[from] NoRandomNumbers),
     /// The metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -63,6 +68,9 @@ pub enum StartError {
         "a worker thread has ended; bearerd stops rather than serve with less than it was told to"
     )]
     Worker,
+    /// The task that follows the configuration has panicked.
+    #[error("following the configuration has failed; bearerd stops rather than ignore its changes")]
+    Reload,
 }
 
 /// The addresses that were really bound.
@@ -92,6 +100,7 @@ pub fn run_then(
     overrides: Overrides,
     listening: impl FnOnce(Bound),
 ) -> Result<(), StartError> {
+    harden::no_core_dumps();
     let metrics = Arc::new(Metrics::new()?);
     let config = &loaded.config;
     let proxy_listener = bind("listen", config.listen.value.0)?;
@@ -116,20 +125,26 @@ pub fn run_then(
     drop(died);
     let admin =
         Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&running.view), requests.clone()));
+    let manager = Manager::from_env();
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;
         running.tokens().start();
-        for worker in server::workers(1, server::Limits::default(), None, tokens.clone()) {
+        let probes = server::Limits { last_descriptors: true, ..server::Limits::default() };
+        for worker in server::workers(1, probes, None, tokens.clone()) {
             let listener = admin_listener.try_clone().map_err(StartError::Thread)?;
             drop(tokens.spawn(worker.serve(vec![listener], Arc::clone(&admin))));
         }
         tracing::info!("listening proxy={} admin={}", bound.proxy, bound.admin);
         listening(bound);
-        drop(tokens.spawn(running.follow(path, overrides, signals.reloads())));
+        manager.ready(bound);
+        let (hangups, told) = (signals.reloads(), manager.clone());
+        let following = tokens.spawn(running.follow(path, overrides, hangups, told));
         tokio::select! {
             () = signals.stop() => {}
             _ = deaths.recv() => return Err(StartError::Worker),
+            Err(_) = following => return Err(StartError::Reload),
         }
+        manager.stopping();
         tokio::select! {
             () = stop(&requests, &tokens, drain_delay, drain) => {}
             () = signals.stop() => tracing::warn!("told to stop a second time, leaving at once"),
@@ -223,9 +238,19 @@ fn describe_routes(config: &Config) -> Vec<RouteInfo> {
 }
 
 /// The view of the admin listener.
-fn view(config: &Config, tokens: &Arc<Tokens>) -> Arc<ArcSwap<View>> {
-    let view = View { tokens: Arc::clone(tokens), routes: describe_routes(config) };
-    Arc::new(ArcSwap::from_pointee(view))
+fn view(config: &Config, tokens: &Arc<Tokens>) -> View {
+    let (tokens, routes) = (Arc::clone(tokens), describe_routes(config));
+    View { tokens, routes, hosts: admin_hosts(config) }
+}
+
+/// By which hosts the admin listener may be asked.
+fn admin_hosts(config: &Config) -> Hosts {
+    let mut hosts = Hosts::new();
+    hosts.add(config.hosts.iter().map(crate::vocab::Text::as_str));
+    if config.admin.value.0.ip().is_unspecified() {
+        hosts.add_all_addresses();
+    }
+    hosts
 }
 
 /// What the workers read.
@@ -234,10 +259,19 @@ fn state(
     tokens: &Tokens,
     metrics: &Metrics,
     requests: &Shutdown,
-) -> Result<State, RouteError> {
-    let surroundings =
-        Surroundings { limits: &config.limits, metrics, shutdown: requests, via: config.via };
+) -> Result<State, StartError> {
+    let surroundings = Surroundings {
+        limits: &config.limits,
+        metrics,
+        shutdown: requests,
+        via: config.via,
+        caller: config.caller.as_ref().map(|caller| caller.header.value.as_header()),
+    };
     let routes = Routes::new(&config.routes, |name| tokens.handle(name), surroundings)?;
     let hosts = config.hosts.iter().map(crate::vocab::Text::as_str);
-    Ok(State::new(routes, hosts, config.token_wait.0))
+    let state = State::new(routes, hosts, config.token_wait.0);
+    match &config.caller {
+        Some(caller) => Ok(state.with_caller(caller)?),
+        None => Ok(state),
+    }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::Signal;
 
-use super::{StartError, describe_routes, state, view};
+use super::notify::Manager;
+use super::{StartError, state, view};
 use crate::admin::View;
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::proxy::State;
@@ -41,11 +42,12 @@ impl Running {
         requests: &Shutdown,
         tasks: &Shutdown,
     ) -> Result<Self, StartError> {
-        let Loaded { config, plans } = loaded;
+        let Loaded { config, plans, warnings } = loaded;
+        warn(&warnings);
         let tokens = Arc::new(Tokens::new(plans, &Tokens::default(), metrics, tasks));
         let state = state(&config, &tokens, metrics, requests)?;
         Ok(Self {
-            view: view(&config, &tokens),
+            view: Arc::new(ArcSwap::from_pointee(view(&config, &tokens))),
             state: Arc::new(ArcSwap::from_pointee(state)),
             config,
             metrics: Arc::clone(metrics),
@@ -65,6 +67,7 @@ impl Running {
         path: Option<PathBuf>,
         overrides: Overrides,
         hangups: Option<Signal>,
+        manager: Manager,
     ) {
         let (Some(path), Some(mut hangups)) = (path, hangups) else {
             self.tasks.closing().await;
@@ -81,24 +84,30 @@ impl Running {
             // A file that is being replaced is not there for a moment; that is no change.
             if told || (now != seen && now.is_some()) {
                 seen = now;
-                self.reload(&path, overrides);
+                manager.reloading();
+                let success = self.reload(&path, overrides);
+                manager.reloaded(success);
             }
         }
     }
 
-    fn reload(&mut self, path: &Path, overrides: Overrides) {
+    /// Returns whether the new configuration is in use.
+    fn reload(&mut self, path: &Path, overrides: Overrides) -> bool {
         let replaced = config::load(path, overrides)
             .map_err(|error| error.to_string())
             .and_then(|loaded| self.replace(loaded).map_err(|error| error.to_string()));
-        self.metrics.reloaded(replaced.is_ok());
+        let success = replaced.is_ok();
+        self.metrics.reloaded(success);
         match replaced {
             Ok(()) => tracing::info!(path = %path.display(), "configuration reloaded"),
             Err(why) => tracing::error!("configuration not reloaded, the old one stays:\n{why}"),
         }
+        success
     }
 
     fn replace(&mut self, loaded: Loaded) -> Result<(), StartError> {
-        let Loaded { config, plans } = loaded;
+        let Loaded { config, plans, warnings } = loaded;
+        warn(&warnings);
         for (key, differs) in [
             ("listen", config.listen.value != self.config.listen.value),
             ("admin", config.admin.value != self.config.admin.value),
@@ -114,11 +123,16 @@ impl Running {
         let state = state(&config, &tokens, &self.metrics, &self.requests)?;
         tokens.start();
         self.state.store(Arc::new(state));
-        let routes = describe_routes(&config);
-        self.view.store(Arc::new(View { tokens: Arc::clone(&tokens), routes }));
+        self.view.store(Arc::new(view(&config, &tokens)));
         old.stop_all_but(&tokens, &self.metrics);
         self.config = config;
         Ok(())
+    }
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

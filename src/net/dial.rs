@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
 use super::tls::{Tls, TlsError, TlsFault};
-use crate::vocab::{HttpUrl, Scheme};
+use crate::vocab::{HttpUrl, Scheme, descriptors};
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -63,6 +63,7 @@ pub struct Dialer {
     port: u16,
     tls: Option<Tls>,
     timeout: Duration,
+    last_descriptors: bool,
 }
 
 impl Dialer {
@@ -80,7 +81,16 @@ impl Dialer {
             Scheme::Http => None,
             Scheme::Https => Some(Tls::new(url.host(), tls.ca_path().as_deref(), alpn)?),
         };
-        Ok(Self { host: url.host().to_owned(), port: url.port(), tls, timeout })
+        let host = url.host().to_owned();
+        Ok(Self { host, port: url.port(), tls, timeout, last_descriptors: false })
+    }
+
+    /// The same, but it may take the process's last file descriptors: for requests on which all
+    /// others depend.
+    #[must_use]
+    pub const fn with_last_descriptors(mut self) -> Self {
+        self.last_descriptors = true;
+        self
     }
 
     /// Opens a connection.
@@ -102,6 +112,10 @@ impl Dialer {
         let tcp = connect_any(interleaved(addresses))
             .await
             .map_err(|source| DialError::Connect { host: self.place(), source })?;
+        if !self.last_descriptors && descriptors::is_reserved(&tcp) {
+            let source = io::Error::other("too many open files");
+            return Err(DialError::Connect { host: self.place(), source });
+        }
         drop(tcp.set_nodelay(true));
         match &self.tls {
             None => Ok(Io::Tcp(tcp)),

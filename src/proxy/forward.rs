@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
@@ -23,14 +23,16 @@ use crate::vocab::Moment;
 /// Most bytes of an answer that are read to tell whether it rejects the credential.
 const MOST_JUDGED: usize = 64 * 1024;
 
-/// A request that has found its route and its credential.
+/// A request that is ready to go but for the fields that we add.
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
     pub(super) route: &'t Arc<Route>,
-    pub(super) client: Client<'t>,
-    pub(super) method: &'t Method,
-    /// The target at the upstream.
-    pub(super) uri: Uri,
+    pub(super) head: &'t mut request::Parts,
+    /// The head's fields once they went out, for the case that they have to go out again.
+    pub(super) kept: Option<Vec<(HeaderName, HeaderValue)>>,
+    /// Whether the client gave its body's length.
+    pub(super) had_length: bool,
+    pub(super) peer: &'t Peer,
     /// Longest wait for a credential.
     pub(super) token_wait: Duration,
     /// The credential that is sent, or was sent last.
@@ -53,7 +55,7 @@ pub(super) async fn credential(
         route.metrics.injected.inc();
         return Ok(presented);
     }
-    if let Some(presented) = route.presentation.wait(wait).await {
+    if let Some(presented) = Box::pin(route.presentation.wait(wait)).await {
         route.metrics.waited.inc();
         return Ok(presented);
     }
@@ -75,7 +77,7 @@ impl Trip<'_> {
         if !route.may_reject(first.status().as_u16()) {
             return self.finished(first, false);
         }
-        let (first, rejected) = self.judge(first).await?;
+        let (first, rejected) = Box::pin(self.judge(first)).await?;
         if rejected.is_empty() {
             return self.finished(first, false);
         }
@@ -84,22 +86,12 @@ impl Trip<'_> {
         let renewable: Vec<usize> = rejected.into_iter().filter(is_renewable).collect();
         let again =
             if has_body { keep.as_ref().and_then(Keep::again) } else { Some(Upload::empty()) };
-        let (last, rejected) = match again {
-            Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await?,
-            _ => (first, true),
-        };
-        self.finished(last, rejected)
-    }
-
-    fn finished(
-        &self,
-        mut response: Response<Arrival>,
-        rejected: bool,
-    ) -> Result<Response<Arrival>, Refusal> {
-        let found = Survey::of(response.headers());
-        check_framing(&mut response, found)?;
-        headers::to_client(response.headers_mut(), found, &self.presented, rejected)?;
-        Ok(response)
+        match again {
+            Some(upload) if !renewable.is_empty() => {
+                Box::pin(self.replay(first, upload, &renewable)).await
+            }
+            _ => Ok((first, true)),
+        }
     }
 
     /// Sends the request again with the renewed credential; the first answer stands if there is
@@ -144,40 +136,55 @@ impl Trip<'_> {
 
     /// Sends the request until it is sent: again where the credential's time was over before it
     /// could be, and again where it is safe and most likely was never seen.
-    async fn dispatch(&mut self, mut upload: Upload) -> Result<Response<Arrival>, Refusal> {
-        let repeatable = upload.is_empty() && self.method.is_idempotent();
+    async fn dispatch(&mut self, upload: Upload) -> Result<Response<Arrival>, Refusal> {
+        let repeatable = upload.is_empty() && self.head.method.is_idempotent();
+        let mut request = Some(self.request(upload));
         let mut over = Over::Any;
         let mut waited = false;
         loop {
             let now = Moment::now();
             let until = self.presented.usable_until;
-            let request = self.request(upload);
-            let sent =
-                self.route.upstream.send(request, until, over, now, &self.client.peer.watch).await;
-            match sent {
+            let upstream = &self.route.upstream;
+            match upstream.send(&mut request, until, over, now, &self.peer.watch).await {
                 Ok((response, lease)) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
                     return Ok(response.map(|body| Arrival::new(body, lease)));
                 }
-                Err(Failure::Stale(unsent)) if !waited => {
+                Err(Failure::Stale) if !waited => {
                     waited = true;
-                    upload = unsent;
                     self.presented = credential(self.route, Moment::now(), self.token_wait).await?;
+                    if let Some(request) = &mut request {
+                        headers::inject(request.headers_mut(), &self.presented);
+                    }
                 }
                 Err(Failure::Lost { unheard: true, .. }) if repeatable && over == Over::Any => {
                     over = Over::New;
-                    upload = Upload::empty();
+                    request = Some(self.request(Upload::empty()));
                 }
                 Err(failure) => return Err(failure.into()),
             }
         }
     }
 
+    /// The request as it goes out. A list of the fields stays here, which costs less than a
+    /// second map.
     fn request(&mut self, upload: Upload) -> Request<Upload> {
-        let again = std::mem::replace(&mut self.sent, true);
-        let mut headers = self.route.outgoing(self.client, &self.presented, again);
-        headers::frame(&mut headers, &upload, self.client.found.has(Survey::CONTENT_LENGTH));
+        let mut headers = match &self.kept {
+            Some(kept) => kept.iter().cloned().collect(),
+            None => {
+                let headers = std::mem::take(&mut self.head.headers);
+                let stays = |name| !self.presented.replaces(name);
+                let fields = headers.iter().filter(|(name, _)| stays(name));
+                let mut kept = Vec::with_capacity(headers.len());
+                kept.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+                self.kept = Some(kept);
+                headers
+            }
+        };
+        headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
+        headers::frame(&mut headers, &upload, self.had_length);
+        headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
@@ -269,7 +276,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Dial(error) => Self::Connect(error),
-            Failure::Stale(_) => Self::NoToken,
+            Failure::Stale => Self::NoToken,
             Failure::Expired(what) => expired(what),
             Failure::Lost { error, .. } if error.is_user() => Self::Body(error),
             Failure::Lost { error, .. } if error.is_parse() => {

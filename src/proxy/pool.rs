@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::client::conn::http1::SendRequest;
 use prometheus::IntGauge;
 
+use super::hush::Hush;
 use super::replay::Upload;
 use crate::shutdown::Shutdown;
 use crate::vocab::Moment;
@@ -49,42 +50,51 @@ pub(super) struct Shop {
     pub(super) shutdown: Shutdown,
 }
 
-#[derive(Debug)]
-struct Spare {
-    wire: Box<Wire>,
-    since: Moment,
-}
-
-/// An open connection's handle.
+/// An open connection's handle. It stays in its box, so that leases and answers, which are moved
+/// a lot, are small.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) sender: SendRequest<Upload>,
     /// Whether the upstream has sent anything since this was last cleared.
     pub(super) heard: Arc<AtomicBool>,
-    /// Whether it has waited in the pool.
+    pub(super) hush: Arc<Hush>,
+    /// Whether it has carried a request before.
     pub(super) reused: bool,
-    pub(super) born: Moment,
-    pub(super) shop: Arc<Shop>,
+    shop: Arc<Shop>,
+    born: Moment,
+    /// When it was last given back.
+    since: Moment,
 }
+
+#[derive(Debug)]
+struct Spare(Box<Wire>);
 
 /// A connection in use. It goes back to the pool by [`Lease::give_back`] only; dropping it
 /// closes it. It is a pointer, because it is handed on many times.
 #[derive(Debug)]
 pub(super) struct Lease(Option<Box<Wire>>);
 
-impl Shop {
-    fn is_fresh(&self, spare: &Spare, now: Moment) -> bool {
-        now.since(spare.since) < self.idle
-            && now.since(spare.wire.born) < self.age
-            && spare.wire.sender.is_ready()
+impl Wire {
+    fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.since) < self.shop.idle
+            && now.since(self.born) < self.shop.age
+            && self.sender.is_ready()
     }
 }
 
 impl Lease {
     /// Takes over a new connection.
-    pub(super) fn of(wire: Box<Wire>) -> Self {
-        wire.shop.active.inc();
-        Self(Some(wire))
+    pub(super) fn of(
+        sender: SendRequest<Upload>,
+        heard: Arc<AtomicBool>,
+        hush: Arc<Hush>,
+        shop: &Arc<Shop>,
+    ) -> Self {
+        shop.active.inc();
+        let now = Moment::now();
+        let shop = Arc::clone(shop);
+        let wire = Wire { sender, heard, hush, reused: false, shop, born: now, since: now };
+        Self(Some(Box::new(wire)))
     }
 
     /// Takes the connection that waited last, if any is still good.
@@ -93,11 +103,17 @@ impl Lease {
             let mut spare =
                 POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
             shop.waiting.dec();
-            if shop.is_fresh(&spare, now) {
-                spare.wire.reused = true;
-                return Some(Self::of(spare.wire));
+            let Spare(mut wire) = spare;
+            if wire.is_fresh(now) {
+                shop.active.inc();
+                wire.reused = true;
+                return Some(Self(Some(wire)));
             }
         }
+    }
+
+    pub(super) fn hush(&self) -> Option<&Hush> {
+        self.0.as_deref().map(|wire| &*wire.hush)
     }
 
     pub(super) fn wire(&mut self) -> Option<&mut Wire> {
@@ -107,16 +123,16 @@ impl Lease {
     /// Keeps the connection for the next request if it is ready for one: both bodies have ended
     /// and nothing is left over.
     pub(super) fn give_back(mut self, now: Moment) {
-        let Some(wire) = self.0.take() else { return };
+        let Some(mut wire) = self.0.take() else { return };
         wire.shop.active.dec();
         if !wire.sender.is_ready() {
             return;
         }
+        wire.since = now;
         // While a thread ends, there is no pool any more.
-        let put = POOL.try_with(|pool| pool.borrow_mut().put(Spare { wire, since: now }));
+        let put = POOL.try_with(|pool| pool.borrow_mut().put(Spare(wire)));
         if let Ok(Put::First(shop)) = put {
-            let tasks = shop.shutdown.clone();
-            drop(tasks.spawn(reap(Reaping, shop)));
+            drop(shop.shutdown.clone().spawn(reap(Reaping, shop)));
         }
     }
 }
@@ -139,7 +155,7 @@ impl Pool {
         if !self.reaping && tokio::runtime::Handle::try_current().is_err() {
             return Put::Refused(spare);
         }
-        let shop = &spare.wire.shop;
+        let shop = &spare.0.shop;
         let index = self.shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.shop, shop));
         let shelf = match index {
             Some(index) => &mut self.shelves[index],
@@ -170,7 +186,7 @@ impl Pool {
             out.extend(
                 shelf
                     .spares
-                    .extract_if(.., |spare| all || !shop.is_fresh(spare, now))
+                    .extract_if(.., |spare| all || !spare.0.is_fresh(now))
                     .inspect(|_| shop.waiting.dec()),
             );
         }

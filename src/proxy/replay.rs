@@ -54,24 +54,20 @@ impl Keep {
     /// The body once more, if all of it was kept.
     pub(super) fn again(&self) -> Option<Upload> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.whole && !kept.lost).then(|| Upload {
-            source: Source::Kept { chunks: kept.chunks.clone().into_iter(), left: kept.size },
-            live: None,
+        (kept.whole && !kept.lost).then(|| {
+            let chunks = kept.chunks.clone().into_iter();
+            Upload(Some(Box::new(Flow::Kept { chunks, left: kept.size })))
         })
     }
 }
 
-/// A request's body as the upstream connection reads it.
+/// A request's body as the upstream connection reads it; small, as requests are moved a lot.
 #[derive(Debug)]
-pub(super) struct Upload {
-    source: Source,
-    live: Option<Box<Live>>,
-}
+pub(super) struct Upload(Option<Box<Flow>>);
 
 #[derive(Debug)]
-enum Source {
-    Empty,
-    Client(Incoming),
+enum Flow {
+    Client(Incoming, Live),
     Kept { chunks: std::vec::IntoIter<Bytes>, left: usize },
 }
 
@@ -86,7 +82,7 @@ struct Live {
 impl Upload {
     /// No body.
     pub(super) const fn empty() -> Self {
-        Self { source: Source::Empty, live: None }
+        Self(None)
     }
 
     /// The client's body, and what keeps it if it is to be kept and could be small enough.
@@ -102,11 +98,11 @@ impl Upload {
         let small = incoming.size_hint().lower() <= MOST_KEPT as u64;
         let keep = (keep && small).then(Keep::default);
         let live = Live { watch: Arc::clone(watch), route: Arc::clone(route), keep: keep.clone() };
-        (Self { source: Source::Client(incoming), live: Some(Box::new(live)) }, keep)
+        (Self(Some(Box::new(Flow::Client(incoming, live)))), keep)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        matches!(self.source, Source::Empty)
+        self.0.is_none()
     }
 }
 
@@ -118,10 +114,10 @@ impl Live {
         }
         match frame.into_trailers() {
             Ok(mut trailers) => {
-                if let Some(keep) = &self.keep {
+                headers::filter_request_trailers(&mut trailers, &self.route.rules);
+                if let Some(keep) = self.keep.as_ref().filter(|_| !trailers.is_empty()) {
                     keep.lose();
                 }
-                headers::filter_request_trailers(&mut trailers, &self.route.rules);
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
@@ -144,20 +140,19 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let outcome = match &mut this.source {
-            Source::Empty => return Poll::Ready(None),
-            Source::Kept { chunks, left } => {
+        let (incoming, live) = match self.get_mut().0.as_deref_mut() {
+            None => return Poll::Ready(None),
+            Some(Flow::Kept { chunks, left }) => {
                 let chunk = chunks.next();
                 *left -= chunk.as_ref().map_or(0, Bytes::len);
                 return Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))));
             }
-            Source::Client(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Some(Flow::Client(incoming, live)) => (incoming, live),
         };
-        let Some(live) = &this.live else { return Poll::Ready(outcome) };
+        let outcome = ready!(Pin::new(&mut *incoming).poll_frame(cx));
         let ended = match &outcome {
             None => true,
-            Some(Ok(frame)) => frame.is_trailers() || this.source.is_end(),
+            Some(Ok(frame)) => frame.is_trailers() || incoming.is_end_stream(),
             Some(Err(_)) => false,
         };
         let outcome = outcome.map(|frame| frame.map(|frame| live.passed(frame)));
@@ -168,32 +163,24 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_end()
+        match self.0.as_deref() {
+            None => true,
+            Some(Flow::Kept { left, .. }) => *left == 0,
+            Some(Flow::Client(incoming, _)) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Kept { left, .. } => SizeHint::with_exact(*left as u64),
-            Source::Client(incoming) => incoming.size_hint(),
+        match self.0.as_deref() {
+            None => SizeHint::with_exact(0),
+            Some(Flow::Kept { left, .. }) => SizeHint::with_exact(*left as u64),
+            Some(Flow::Client(incoming, _)) => incoming.size_hint(),
         }
     }
 }
 
-impl Source {
-    fn is_end(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Kept { left, .. } => *left == 0,
-            Self::Client(incoming) => incoming.is_end_stream(),
-        }
-    }
-}
-
-impl Drop for Upload {
+impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(live) = &self.live {
-            live.watch.body_unwanted();
-        }
+        self.watch.body_unwanted();
     }
 }

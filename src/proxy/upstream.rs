@@ -13,7 +13,8 @@ use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pool::{Lease, Shop, Wire};
+use super::hush::Hush;
+use super::pool::{Lease, Shop};
 use super::replay::Upload;
 use crate::net::dial::{DialError, Dialer, Io};
 use crate::net::tls::{self, TlsError};
@@ -50,8 +51,8 @@ pub(super) enum Over {
 pub(super) enum Failure {
     /// No connection.
     Dial(DialError),
-    /// The credential's time was over when the connection was ready; the body is untouched.
-    Stale(Upload),
+    /// The credential's time was over when the connection was ready; the request is where it was.
+    Stale,
     /// A limit passed while waiting.
     Expired(Expired),
     /// The connection ended while the request was under way.
@@ -89,8 +90,9 @@ impl Upstream {
         Ok(Self { dialer, builder, shop: Arc::new(shop) })
     }
 
-    /// Sends a request and returns the head of its answer together with the connection, which
-    /// the answer's body gives back. Nothing is sent at or after `until`; it is `now`.
+    /// Sends the `request`, which it takes, and returns the head of its answer together with the
+    /// connection, which the answer's body gives back. Nothing is sent at or after `until`; it is
+    /// `now`.
     ///
     /// A request of which nothing was written, because the connection turned out to be closed,
     /// goes over another one, whatever its method.
@@ -99,7 +101,7 @@ impl Upstream {
     /// See [`Failure`].
     pub(super) async fn send(
         &self,
-        mut request: Request<Upload>,
+        request: &mut Option<Request<Upload>>,
         until: Option<Moment>,
         over: Over,
         mut now: Moment,
@@ -111,34 +113,30 @@ impl Upstream {
             let mut lease = match pooled {
                 Some(lease) => lease,
                 None => {
-                    let lease = self.open().await.map_err(Failure::Dial)?;
+                    let lease = Box::pin(self.open()).await.map_err(Failure::Dial)?;
                     now = Moment::now();
                     lease
                 }
             };
             if until.is_some_and(|until| now >= until) {
                 lease.give_back(now);
-                return Err(Failure::Stale(request.into_body()));
+                return Err(Failure::Stale);
             }
             let Some(wire) = lease.wire() else { continue };
-            let reused = wire.reused;
+            let Some(going) = request.take() else { return Err(Failure::Stale) };
             wire.heard.store(false, Relaxed);
-            let heard = Arc::clone(&wire.heard);
-            let mut sending = pin!(wire.sender.try_send_request(request));
-            let mut error = match watch.limit(sending.as_mut()).await {
+            let answer = pin!(wire.sender.try_send_request(going));
+            let mut error = match watch.limit(answer).await {
                 Ok(Ok(response)) => return Ok((response, lease)),
                 Ok(Err(error)) => error,
                 Err(expired) => return Err(Failure::Expired(expired)),
             };
-            match error.take_message() {
-                Some(unsent) if reused => {
-                    request = unsent;
-                    stale += 1;
-                }
-                _ => {
-                    let unheard = reused && !heard.load(Relaxed);
-                    return Err(Failure::Lost { error: error.into_error(), unheard });
-                }
+            *request = error.take_message();
+            if wire.reused && request.is_some() {
+                stale += 1;
+            } else {
+                let unheard = wire.reused && !wire.heard.load(Relaxed);
+                return Err(Failure::Lost { error: error.into_error(), unheard });
             }
         }
     }
@@ -150,13 +148,14 @@ impl Upstream {
         let (sender, connection) = self.builder.handshake(io).await.map_err(|error| {
             DialError::Connect { host: String::new(), source: io::Error::other(error) }
         })?;
+        let hush = Arc::new(Hush::default());
+        let connection = Arc::clone(&hush).drive(connection);
         drop(self.shop.shutdown.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an upstream connection ended early");
             }
         }));
-        let (born, shop) = (Moment::now(), Arc::clone(&self.shop));
-        Ok(Lease::of(Box::new(Wire { sender, heard, reused: false, born, shop })))
+        Ok(Lease::of(sender, heard, hush, &self.shop))
     }
 }
 

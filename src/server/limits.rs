@@ -37,6 +37,9 @@ pub struct Limits {
     pub upstream_age: Period,
     /// Most unused connections that each worker keeps to one upstream. Default 256.
     pub upstream_spare: usize,
+    /// Whether connections may take the process's last file descriptors; only for probes.
+    #[serde(skip)]
+    pub last_descriptors: bool,
 }
 
 impl Default for Limits {
@@ -54,6 +57,7 @@ impl Default for Limits {
             upstream_idle: Period::secs(4),
             upstream_age: Period::secs(300),
             upstream_spare: 256,
+            last_descriptors: false,
         }
     }
 }

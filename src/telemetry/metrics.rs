@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -58,6 +59,7 @@ pub struct Metrics {
     refresh_seconds: HistogramVec,
     waiters: IntGaugeVec,
     restarts: IntCounterVec,
+    state_unsaved: IntGaugeVec,
     secret_reloads: IntCounterVec,
     /// Connections that clients hold open.
     pub connections: IntGauge,
@@ -67,6 +69,7 @@ pub struct Metrics {
     pub accept_errors: IntCounter,
     config_reloads: IntCounterVec,
     config_last_reload: Gauge,
+    config_reload_succeeded: IntGauge,
 }
 
 /// Registers one gauge.
@@ -228,6 +231,11 @@ impl Metrics {
                 "Restarts of the token's background task after a panic.",
                 &["token"],
             )?,
+            state_unsaved: c.int_gauge(
+                "token_state_unsaved",
+                "1 while the newest refresh token could not be written to the token's state.",
+                &["token"],
+            )?,
             secret_reloads: c.counter(
                 "secret_reload_total",
                 "Changes of a secret's content that were noticed, by result.",
@@ -255,6 +263,13 @@ impl Metrics {
                 "bearerd_config_last_reload_success_timestamp_seconds",
                 "When the running configuration was loaded, as Unix time in seconds.",
             )?,
+            config_reload_succeeded: register(
+                &registry,
+                IntGauge::new(
+                    "bearerd_config_last_reload_successful",
+                    "1 if the configuration on disk is the one that runs, 0 if it was not taken over.",
+                )?,
+            )?,
             registry,
         };
         for result in ["success", "failure"] {
@@ -262,6 +277,7 @@ impl Metrics {
             metrics.secret_reloads.with_label_values(&[result]).reset();
         }
         metrics.config_last_reload.set(crate::vocab::Wall::now().0);
+        metrics.config_reload_succeeded.set(1);
         Ok(metrics)
     }
 
@@ -275,6 +291,11 @@ impl Metrics {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    /// All families, for whoever sums them up.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// A counter of refusals for one reason of a closed set.
     #[must_use]
     pub fn rejected(&self, reason: &'static str) -> IntCounter {
@@ -285,6 +306,7 @@ impl Metrics {
     pub fn reloaded(&self, success: bool) {
         let result = if success { "success" } else { "failure" };
         self.config_reloads.with_label_values(&[result]).inc();
+        self.config_reload_succeeded.set(i64::from(success));
         if success {
             self.config_last_reload.set(crate::vocab::Wall::now().0);
         }
@@ -319,6 +341,7 @@ impl Metrics {
             seconds: self.refresh_seconds.with_label_values(&label),
             waiters: self.waiters.with_label_values(&label),
             restarts: self.restarts.with_label_values(&label),
+            state_unsaved: self.state_unsaved.with_label_values(&label),
         };
         metrics.expiry.set(0.0);
         metrics
@@ -331,7 +354,7 @@ impl Metrics {
         for vec in [&self.expiry, &self.next_refresh, &self.last_success] {
             drop(vec.remove_label_values(&label));
         }
-        for vec in [&self.failures, &self.usable, &self.waiters] {
+        for vec in [&self.failures, &self.usable, &self.waiters, &self.state_unsaved] {
             drop(vec.remove_label_values(&label));
         }
         drop(self.refresh_seconds.remove_label_values(&label));
@@ -417,6 +440,8 @@ pub struct TokenMetrics {
     pub waiters: IntGauge,
     /// Restarts of the task.
     pub restarts: IntCounter,
+    /// 1 while the newest refresh token is only in memory.
+    pub state_unsaved: IntGauge,
 }
 
 impl TokenMetrics {

@@ -1,13 +1,13 @@
 //! A token as the rest of the program sees it: the current value, without a lock.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-use super::failure::Failure;
+use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::present::Presentation;
 use super::rejection::Rejection;
@@ -67,6 +67,9 @@ pub struct Report {
     pub last_means: &'static str,
 }
 
+/// Makes a value for one use.
+pub(super) type Mint = Box<dyn Fn() -> Result<Grant, Failure> + Send + Sync>;
+
 /// Shared by everybody who uses one token. [`super::refresher`] is the only writer.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
@@ -79,9 +82,11 @@ struct Shared {
     generation: watch::Sender<u64>,
     demand: Mutex<Demand>,
     poke: Notify,
+    nudge: Notify,
     report: Mutex<Report>,
     rejections: Vec<Rejection>,
     dependents: Mutex<Vec<Weak<Presentation>>>,
+    mint: OnceLock<Mint>,
     metrics: TokenMetrics,
 }
 
@@ -120,9 +125,11 @@ impl Handle {
             generation: watch::Sender::new(0),
             demand: Mutex::default(),
             poke: Notify::new(),
+            nudge: Notify::new(),
             report: Mutex::default(),
             rejections,
             dependents: Mutex::default(),
+            mint: OnceLock::new(),
             metrics,
         }))
     }
@@ -157,10 +164,36 @@ impl Handle {
         self.current().filter(|current| current.is_usable(Moment::now()))
     }
 
-    /// A usable value for a request that is made from this token.
+    /// A usable value for a request that is made from this token: one of its own, where the
+    /// token is made for each use.
+    ///
+    /// # Errors
+    /// There is none, or it could not be made.
+    pub fn fresh(&self) -> Result<Arc<Current>, Failure> {
+        let current = self.usable().ok_or_else(|| {
+            Failure::new(Reason::Parent, format!("`{}` has no usable value", self.0.name))
+        })?;
+        let Some(mint) = self.0.mint.get() else { return Ok(current) };
+        Ok(Arc::new(Current {
+            generation: current.generation,
+            grant: Arc::new(mint()?),
+            obtained: Moment::now(),
+            expires: current.expires,
+            usable_until: current.usable_until,
+        }))
+    }
+
+    /// Has [`Self::fresh`] make a value for each use.
+    pub(super) fn mint_by(&self, mint: Mint) {
+        // Only the first counts; there is one start for each handle.
+        drop(self.0.mint.set(mint));
+    }
+
+    /// Whether an upstream has rejected the value in use.
     #[must_use]
-    pub fn fresh(&self) -> Option<Arc<Current>> {
-        self.usable()
+    pub(super) fn is_rejected(&self) -> bool {
+        let rejected = lock(&self.0.demand).rejected;
+        self.0.current.load().as_ref().is_some_and(|now| rejected == Some(now.generation))
     }
 
     /// The rules by which an upstream's answer rejects this token.
@@ -237,12 +270,25 @@ impl Handle {
         }
     }
 
+    /// Says that somebody finds the value no longer usable. It asks for nothing: the token's task
+    /// looks at the clock anew, which after a suspend shows that a renewal is overdue.
+    pub(super) fn nudge(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    /// Returns when somebody found the value no longer usable.
+    pub(super) async fn nudged(&self) {
+        self.0.nudge.notified().await;
+    }
+
     /// Marks the beginning and end of an attempt. The beginning answers whoever asked for one, the
     /// end wakes requests that wait for it.
     pub(super) fn set_renewing(&self, renewing: bool) {
         let mut demand = lock(&self.0.demand);
-        if renewing {
+        if renewing && demand.pending {
             demand.pending = false;
+            // What was asked for may have had to wait; the interval counts from the attempt.
+            demand.last_forced = Some(Moment::now());
         }
         demand.renewing = renewing;
         demand.fresh = false;

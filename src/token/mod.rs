@@ -19,9 +19,11 @@ pub mod rejection;
 pub mod schedule;
 mod sign;
 pub mod source;
+pub mod state;
 pub mod template;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +35,11 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 use crate::vocab::{Moment, TokenName};
 
-/// How long a token's task rests after a panic.
+/// How long a token's task rests after a panic: from this, doubling …
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// … to this, unless it ran for longer in between.
+const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 /// One token as the configuration describes it.
 #[derive(Debug)]
@@ -80,7 +85,7 @@ impl Tokens {
             let lost: Vec<&TokenName> = plans
                 .iter()
                 .filter(|plan| kept[&plan.name])
-                .filter(|plan| plan.source.parents().iter().any(|p| kept.get(p) != Some(&true)))
+                .filter(|plan| plan.source.relatives().iter().any(|p| kept.get(p) != Some(&true)))
                 .map(|plan| &plan.name)
                 .collect();
             if lost.is_empty() {
@@ -110,9 +115,8 @@ impl Tokens {
         for entry in self.entries.values().filter(|entry| !entry.running) {
             let parents = entry
                 .source
-                .parents()
+                .relatives()
                 .into_iter()
-                .chain(entry.source.blamable().into_iter().cloned())
                 .filter_map(|name| Some((name.clone(), self.handle(&name)?)))
                 .collect();
             entry.start(parents);
@@ -191,24 +195,104 @@ impl Entry {
     /// silence.
     fn start(&self, parents: BTreeMap<TokenName, Handle>) {
         let Self { kind, source, handle, stop, .. } = self.clone();
-        let tasks = self.stop.clone();
-        self.stop.spawn(async move {
-            loop {
-                let refresher = Refresher::new(
-                    handle.clone(),
-                    Arc::clone(&source),
-                    parents.clone(),
-                    kind.common().renew.clone(),
-                    stop.clone(),
-                );
-                if tasks.spawn(refresher.run()).await.is_ok() {
-                    return;
-                }
-                handle.metrics().restarts.inc();
-                handle.set_renewing(false);
-                tracing::error!(token = %handle.name(), "the token's task has panicked; starting it anew");
-                tokio::time::sleep(RESTART_PAUSE).await;
+        if let Source::Jwt(signer) = &*source
+            && signer.is_fresh_per_use()
+        {
+            let (source, parents) = (Arc::clone(&source), parents.clone());
+            handle.mint_by(Box::new(move || source.sign(&parents)));
+        }
+        let of_task = handle.clone();
+        let task = {
+            let stop = stop.clone();
+            move || {
+                let renew = kind.common().renew.clone();
+                let (handle, source) = (of_task.clone(), Arc::clone(&source));
+                Refresher::new(handle, source, parents.clone(), renew, stop.clone()).run()
             }
-        });
+        };
+        let panicked = move || {
+            handle.metrics().restarts.inc();
+            handle.set_renewing(false);
+            tracing::error!(token = %handle.name(), "the token's task has panicked; starting it anew");
+        };
+        drop(self.stop.spawn(supervise(stop, RESTART_PAUSE, task, panicked)));
+    }
+}
+
+/// Runs a task until it ends by itself, and anew whenever it panics: `first_pause` after the first
+/// panic, later and later after each further one.
+async fn supervise<F>(
+    tasks: Shutdown,
+    first_pause: Duration,
+    task: impl Fn() -> F,
+    panicked: impl Fn(),
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut pause = first_pause;
+    loop {
+        let began = Moment::now();
+        if tasks.spawn(task()).await.is_ok() {
+            return;
+        }
+        panicked();
+        if Moment::now().since(began) > LONGEST_RESTART_PAUSE {
+            pause = first_pause;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = tasks.closing() => return,
+        }
+        pause = (pause * 2).min(LONGEST_RESTART_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn in_runtime(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// F54. The pauses are counted from the moment at which the panic is noticed: printing it
+    /// with a backtrace takes its own time.
+    #[test]
+    fn a_task_that_panics_is_started_anew_within_a_second() {
+        let (starts, panics) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let task = {
+            let starts = Arc::clone(&starts);
+            move || {
+                let mut starts = starts.lock().unwrap();
+                starts.push(Moment::now());
+                let number = starts.len();
+                async move { assert!(number > 2, "a panic that belongs to the test") }
+            }
+        };
+        let noted = Arc::clone(&panics);
+        let panicked = move || noted.lock().unwrap().push(Moment::now());
+        in_runtime(supervise(Shutdown::new(), RESTART_PAUSE, task, panicked));
+        let (starts, panics) = (starts.lock().unwrap(), panics.lock().unwrap());
+        assert_eq!((starts.len(), panics.len()), (3, 2));
+        let pause = |number: usize| starts[number + 1].since(panics[number]).as_secs_f64();
+        assert!((0.5..5.0).contains(&pause(0)), "{}", pause(0));
+        assert!((1.0..5.0).contains(&pause(1)), "no hot loop of panics: {}", pause(1));
+    }
+
+    /// F49 and F54.
+    #[test]
+    fn a_panicking_task_does_not_hold_up_the_end() {
+        let tasks = Shutdown::new();
+        let end = tasks.clone();
+        let (began, pause) = (Moment::now(), Duration::from_secs(60));
+        in_runtime(supervise(
+            tasks,
+            pause,
+            || async { panic!("a panic that belongs to the test") },
+            move || end.close(),
+        ));
+        assert!(Moment::now().since(began) < pause / 2);
     }
 }

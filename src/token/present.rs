@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -176,6 +177,12 @@ impl Presented {
     pub fn is_usable(&self, now: Moment) -> bool {
         self.usable_until.is_none_or(|until| now < until)
     }
+
+    /// Whether a client's own field of this name is replaced.
+    #[must_use]
+    pub fn replaces(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|(field, _, mode)| *mode == Mode::Set && field == name)
+    }
 }
 
 /// Keeps one route's [`Presented`] up to date. Reading it takes no lock and copies nothing.
@@ -236,6 +243,9 @@ impl Presentation {
     /// Waits until the fields are usable, `longest` at most. `None` if they are not by then, or
     /// if too many requests wait already.
     pub async fn wait(&self, longest: Duration) -> Option<Arc<Presented>> {
+        for token in self.tokens.iter().filter(|token| token.usable().is_none()) {
+            token.nudge();
+        }
         self.wait_for(longest, |presented| presented.is_usable(Moment::now()), || true).await
     }
 
@@ -323,7 +333,8 @@ impl Presentation {
                 tracing::error!(header = %name, "a token's value does not fit a header");
                 return None;
             };
-            value.set_sensitive(template.is_secret());
+            // An `Authorization` made from the environment is a credential as well.
+            value.set_sensitive(template.is_secret() || *name == AUTHORIZATION);
             fields.push((name.clone(), value, *mode));
         }
         Some(Presented {

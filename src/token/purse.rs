@@ -92,6 +92,28 @@ impl Purse {
         }
     }
 
+    /// Takes note that the refresh token in hand may have been sent by somebody who did not live
+    /// to see the answer.
+    pub fn doubt(&mut self) {
+        if self.in_hand == InHand::Fresh && !self.reusable {
+            self.in_hand = InHand::Doubtful;
+        }
+    }
+
+    /// Takes note of a refresh token that somebody else obtained.
+    pub const fn adopt(&mut self) {
+        self.in_hand = InHand::Fresh;
+        self.until = None;
+        self.failures = 0;
+        self.ending = false;
+    }
+
+    /// Whether the last refresh showed that the session is about to end.
+    #[must_use]
+    pub const fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// What to send now. `usable` says whether a value is in use that could be lost; `seed` is
     /// the fingerprint of the configured refresh token.
     #[must_use]
@@ -136,6 +158,20 @@ impl Purse {
         }
         false
     }
+
+    /// Takes note that a refresh failed for a reason of the issuer's own while upstreams reject
+    /// the value in use; true if the initial request should follow at once, as there is nothing
+    /// left to lose.
+    pub fn give_up(&mut self, means: Means, failure: &Failure) -> bool {
+        let hopeless = means == Means::Refresh
+            && failure.server_fault
+            && failure.retry_after.is_none()
+            && !self.seeded;
+        if hopeless {
+            self.in_hand = InHand::None;
+        }
+        hopeless
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +186,7 @@ mod tests {
     const ACQUIRE: Choice = Choice::Send(Means::Acquire);
 
     fn purse() -> Purse {
-        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None };
+        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None, state: None };
         let mut purse = Purse::new(Some(&refreshing));
         purse.put(Means::Acquire, true, None, Some(Duration::from_secs(300)), None);
         purse
@@ -195,6 +231,19 @@ mod tests {
         assert_eq!(purse.choose(NOW, true, None), REFRESH);
         purse.failed(Means::Refresh, &fault);
         assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+    }
+
+    #[test]
+    fn a_rejected_value_is_not_worth_a_second_refresh_that_fails_with_500() {
+        let mut fault = failure(Reason::ServerError);
+        fault.server_fault = true;
+        let mut own = purse();
+        assert!(!own.give_up(Means::Acquire, &fault));
+        assert!(own.give_up(Means::Refresh, &fault));
+        assert_eq!(own.choose(NOW, true, None), ACQUIRE);
+        assert!(!seeded().give_up(Means::Refresh, &fault), "it is the only credential");
+        fault.retry_after = Some(Duration::from_secs(1));
+        assert!(!purse().give_up(Means::Refresh, &fault), "the issuer asks for patience");
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //! writer of its [`Handle`]; every decision about time is [`Schedule`]'s, about refresh tokens
 //! [`Purse`]'s.
 
-use std::collections::BTreeMap;
+mod carry;
+mod tell;
+mod withdraw;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use super::handle::{Current, Handle};
 use super::purse::{Choice, Purse};
 use super::schedule::{Change, FLOOR, Renew, Schedule};
 use super::source::Source;
+use super::state::Keeper;
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
 
@@ -26,6 +31,9 @@ const SECRET_POLL: Duration = Duration::from_secs(2);
 
 /// For one request that withdraws a token.
 const REVOKE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Most grants that are remembered for being withdrawn at the end.
+const MOST_LEFT: usize = 8;
 
 /// Everything that a token's task needs.
 pub(super) struct Refresher {
@@ -39,10 +47,19 @@ pub(super) struct Refresher {
     hold: Moment,
     /// The failure that lasts, for the log and for what to wait for.
     failure: Option<Failure>,
+    /// The secrets' fingerprints when the last attempt began, while their change is what
+    /// everything waits for.
+    tried_with: Vec<u64>,
+    /// The refresh token's place beyond the process.
+    keeper: Option<Keeper>,
+    /// What refreshes are made from, where it is not the value in use: read from the state.
+    carried: Option<Grant>,
     /// A parent's generations, while its next one is waited for.
     awaited: Option<watch::Receiver<u64>>,
     /// Replaced grants that are to be withdrawn, and when.
     retired: Vec<(Moment, Arc<Grant>)>,
+    /// Grants whose refresh tokens an initial grant has left behind, to be withdrawn at the end.
+    left: VecDeque<Arc<Grant>>,
 }
 
 /// Why the loop goes on.
@@ -52,7 +69,8 @@ enum Wake {
 }
 
 impl Refresher {
-    /// A task for `source`. A value that the handle already has is taken over.
+    /// A task for `source`. A value that the handle already has, from a task that panicked, is
+    /// taken over.
     pub(super) fn new(
         handle: Handle,
         source: Arc<Source>,
@@ -64,7 +82,11 @@ impl Refresher {
         if let Some(current) = handle.current() {
             let has_token = current.grant.refresh_token.is_some();
             purse.put(Means::Acquire, has_token, None, current.grant.lifetime, None);
+            // What that task did last, nobody knows.
+            purse.doubt();
         }
+        let state = source.refreshing().and_then(|refreshing| refreshing.state.clone());
+        let keeper = state.map(|store| Keeper::new(store, handle.name().clone()));
         Self {
             handle,
             source,
@@ -74,8 +96,12 @@ impl Refresher {
             purse,
             hold: Moment::now(),
             failure: None,
+            tried_with: Vec::new(),
+            keeper,
+            carried: None,
             awaited: None,
             retired: Vec::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -103,11 +129,26 @@ impl Refresher {
     /// Waits until something is to be done.
     async fn wait(&mut self, due: Option<Moment>) -> Wake {
         let watched = self.failure.as_ref().is_some_and(|failure| failure.reason.is_permanent());
-        let before = watched.then(|| self.fingerprint());
         let mut asked = false;
+        let mut looked = Moment::now();
         loop {
             let now = Moment::now();
             self.withdraw_due(now).await;
+            if let Some(keeper) = &mut self.keeper {
+                keeper.catch_up(now, self.handle.metrics()).await;
+            }
+            if watched && now.since(looked) >= SECRET_POLL {
+                looked = now;
+                if self.fingerprint() != self.tried_with {
+                    tracing::info!(token = %self.handle.name(), "a secret has changed, trying again");
+                    self.schedule.forgive();
+                    return Wake::Attempt;
+                }
+                if self.take_over().await {
+                    self.schedule.forgive();
+                    return Wake::Attempt;
+                }
+            }
             let due = if asked { Some(self.hold) } else { due.map(|due| due.max(self.hold)) };
             if due.is_some_and(|due| due <= now) {
                 return Wake::Attempt;
@@ -116,45 +157,70 @@ impl Refresher {
             if watched {
                 sleep = sleep.min(SECRET_POLL);
             }
-            if let Some((at, _)) = self.retired.first() {
-                sleep = sleep.min(now.until(*at));
+            let chores = self.retired.first().map(|(at, _)| *at);
+            let unsaved = self.keeper.as_ref().and_then(Keeper::due);
+            for at in chores.into_iter().chain(unsaved) {
+                sleep = sleep.min(now.until(at));
             }
             tokio::select! {
                 biased;
                 () = self.stop.closing() => return Wake::Stop,
                 () = self.handle.poked(), if !asked => asked = true,
+                () = self.handle.nudged() => {}
                 () = changed(&mut self.awaited) => {
                     self.awaited = None;
                     asked = true;
                 }
                 () = tokio::time::sleep(sleep) => {}
             }
-            if before.as_ref().is_some_and(|before| *before != self.fingerprint()) {
-                tracing::info!(token = %self.handle.name(), "a secret has changed, trying again");
-                self.schedule.forgive();
-                return Wake::Attempt;
-            }
         }
     }
 
-    /// One attempt, with the second request that a refused refresh leads to.
+    /// One attempt, with the second request that a refused refresh leads to, or one that yields
+    /// no more than the end of a session.
     async fn attempt(&mut self) -> Option<Moment> {
         self.handle.set_renewing(true);
         self.awaited = None;
+        // Before anything is read: a change while the issuer thinks must not be missed.
+        self.tried_with = self.fingerprint();
+        self.take_over().await;
         let mut outcome = self.ask().await;
+        if let Err((_, failure)) = &outcome
+            && failure.reason == Reason::InvalidGrant
+            && self.take_over().await
+        {
+            outcome = self.ask().await;
+        }
         if let Err((means, failure)) = &outcome
-            && self.purse.failed(*means, failure)
+            && (self.purse.failed(*means, failure)
+                || self.handle.is_rejected() && self.purse.give_up(*means, failure))
         {
             tracing::info!(token = %self.handle.name(), %failure, "refresh refused, running the initial grant");
             outcome = self.ask().await;
         }
         self.hold = Moment::now() + FLOOR;
-        let next = match outcome {
-            Ok((means, fetched)) => self.accept(means, fetched),
-            Err((_, failure)) => Some(self.note(failure)),
-        };
+        let mut next = self.settle(outcome).await;
+        if self.purse.is_ending() && self.failure.is_none() {
+            // The session ends so soon that its last value may not live until the next attempt.
+            tracing::info!(token = %self.handle.name(), "the session is ending, running the initial grant");
+            self.handle.set_renewing(true);
+            let outcome = self.ask().await;
+            self.hold = Moment::now() + FLOOR;
+            next = self.settle(outcome).await;
+        }
         self.handle.set_renewing(false);
         next
+    }
+
+    /// Puts what came in use, or takes note of why nothing did.
+    async fn settle(
+        &mut self,
+        outcome: Result<(Means, Fetched), (Means, Failure)>,
+    ) -> Option<Moment> {
+        match outcome {
+            Ok((means, fetched)) => self.accept(means, fetched).await,
+            Err((_, failure)) => Some(self.note(failure)),
+        }
     }
 
     /// Sends what the purse chooses.
@@ -175,10 +241,18 @@ impl Refresher {
             deadline: self.schedule.renew().timeout.0,
             tasks: &self.stop,
         };
-        let grant = previous.as_ref().map(|current| current.grant.as_ref());
+        let current = previous.as_ref().map(|current| current.grant.as_ref());
+        let grant = self.carried.as_ref().or(current);
+        let mut fetch = std::pin::pin!(self.source.fetch(means, grant, attempt));
         let outcome = tokio::select! {
-            outcome = self.source.fetch(means, grant, attempt) => outcome,
-            () = self.stop.closing() => Err(Failure::new(Reason::Broken, "stopped").ambiguous()),
+            outcome = &mut fetch => outcome,
+            () = self.stop.closing() => {
+                // The answer under way may bring what is to be withdrawn.
+                let patience = self.revoke().map_or(Duration::ZERO, |_| REVOKE_DEADLINE);
+                tokio::time::timeout(patience, fetch).await.unwrap_or_else(|_| {
+                    Err(Failure::new(Reason::Broken, "stopped").ambiguous())
+                })
+            }
         };
         let metrics = self.handle.metrics();
         metrics.seconds.observe(Moment::now().since(now).as_secs_f64());
@@ -195,9 +269,11 @@ impl Refresher {
     }
 
     /// Puts a grant in use and says when to renew it.
-    fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
-        let now = Moment::now();
+    async fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
         let Fetched { grant, sent } = fetched;
+        self.keep(&grant).await;
+        self.carried = None;
+        let now = Moment::now();
         let old = self.handle.current();
         let same = old
             .as_ref()
@@ -215,7 +291,7 @@ impl Refresher {
         }
         let generation = old.as_ref().map_or(1, |old| old.generation + u64::from(!same));
         if let Some(old) = old.filter(|_| !same) {
-            self.retire(&old, now);
+            self.retire(&old, means, now);
         }
         self.failure = None;
         self.tell_success(means, generation, &span, same, next);
@@ -229,42 +305,6 @@ impl Refresher {
         next
     }
 
-    fn tell_success(
-        &self,
-        means: Means,
-        generation: u64,
-        span: &super::schedule::Span,
-        same: bool,
-        next: Option<Moment>,
-    ) {
-        let now = Moment::now();
-        let metrics = self.handle.metrics();
-        metrics.consecutive_failures.set(0);
-        metrics.last_success.set(now.to_wall().0);
-        metrics.expiry.set(span.expires().map_or(0.0, |at| at.to_wall().0));
-        self.handle.tell(|report| {
-            report.failure = None;
-            report.consecutive_failures = 0;
-            report.last_success = Some(now);
-            report.last_means = means.as_str();
-        });
-        let lifetime = span.lifetime.map(|lifetime| lifetime.as_secs_f64());
-        let renew_in = next.map(|next| now.until(next).as_secs_f64());
-        if same && self.source.period().is_some() {
-            tracing::debug!(token = %self.handle.name(), "value unchanged");
-            return;
-        }
-        tracing::info!(
-            token = %self.handle.name(),
-            means = means.as_str(),
-            generation,
-            unchanged = same,
-            lifetime_s = lifetime,
-            renew_in_s = renew_in,
-            "token obtained"
-        );
-    }
-
     /// Takes note of a failure and says when to try again.
     fn note(&mut self, failure: Failure) -> Moment {
         let now = Moment::now();
@@ -276,31 +316,7 @@ impl Refresher {
         if let Some((name, _)) = &failure.parent {
             self.awaited = self.parents.get(name).map(Handle::follow);
         }
-        let failures = self.schedule.failures();
-        self.handle.metrics().consecutive_failures.set(failures.into());
-        self.handle.tell(|report| {
-            report.failure = Some(failure.clone());
-            report.consecutive_failures = failures;
-        });
-        let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);
-        let token = self.handle.name();
-        let reason = failure.reason.as_str();
-        let detail = failure.detail.as_str();
-        let retry_in_s = now.until(next).as_secs_f64();
-        let usable = usable.is_some();
-        match (failure.reason.is_permanent(), changed) {
-            (true, true) => tracing::error!(
-                %token, reason, detail, usable, failures, retry_in_s,
-                advice = failure.reason.advice(), "token not obtained"
-            ),
-            (false, true) => tracing::warn!(
-                %token, reason, detail, usable, failures, retry_in_s,
-                advice = failure.reason.advice(), "token not obtained"
-            ),
-            (_, false) => tracing::info!(
-                %token, reason, detail, usable, failures, retry_in_s, "token not obtained"
-            ),
-        }
+        self.tell_failure(&failure, usable.is_some(), now.until(next));
         self.failure = Some(failure);
         next
     }
@@ -317,44 +333,6 @@ impl Refresher {
 
     fn fingerprint(&self) -> Vec<u64> {
         self.source.secrets().iter().map(|secret| secret.source().fingerprint()).collect()
-    }
-
-    /// Plans the withdrawal of a replaced grant.
-    fn retire(&mut self, old: &Current, now: Moment) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        if let Some(after) = revoke.and_then(|revoke| revoke.on_replace) {
-            self.retired.push((now + after, Arc::clone(&old.grant)));
-        }
-    }
-
-    async fn withdraw_due(&mut self, now: Moment) {
-        while self.retired.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, grant) = self.retired.remove(0);
-            self.withdraw(&grant).await;
-        }
-    }
-
-    /// At the end: what was replaced, and what is in use.
-    async fn withdraw_all(&mut self) {
-        let revoke = self.source.exchange().and_then(|exchange| exchange.revoke.as_ref());
-        let Some(revoke) = revoke else { return };
-        let on_shutdown = revoke.on_shutdown;
-        for (_, grant) in std::mem::take(&mut self.retired) {
-            self.withdraw(&grant).await;
-        }
-        if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
-            self.withdraw(&current.grant).await;
-        }
-    }
-
-    async fn withdraw(&self, grant: &Grant) {
-        let Some(exchange) = self.source.exchange() else { return };
-        let attempt = Try { parents: &self.parents, deadline: REVOKE_DEADLINE, tasks: &self.stop };
-        let token = self.handle.name();
-        match exchange.withdraw(grant, attempt).await {
-            Ok(()) => tracing::info!(%token, "token withdrawn"),
-            Err(failure) => tracing::warn!(%token, %failure, "token not withdrawn"),
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The words of the domain: small values that are valid by construction.
 //!
 //! Everything else imports from here and this imports from nobody. No I/O happens here, except
-//! [`SecretRef::read`] and the clocks behind [`Moment`] and [`Wall`].
+//! [`SecretRef::read`], the clocks behind [`Moment`] and [`Wall`], and the look at a limit behind
+//! [`descriptors`].
 
 mod at;
 mod clock;
+pub mod descriptors;
 mod field_name;
 mod name;
 mod period;
@@ -22,7 +24,7 @@ pub use name::{Name, RouteName, TokenName};
 pub use period::Period;
 pub use pointer::Pointer;
 pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
-pub use secret::{Secret, SecretError, SecretRef};
+pub use secret::{Exposure, Secret, SecretError, SecretRef};
 pub use size::Size;
 pub use text::{Placeholder, Text, expand_env, judged, raw_scalar, scalar, variable};
 pub use url::{HttpUrl, Scheme};

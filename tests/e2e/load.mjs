@@ -3,6 +3,8 @@
 // Reads one JSON line of settings from standard input, sends, and writes one JSON line per request to `out`:
 //   {base, out, burst: N, routes: [{name}]}                 N requests at once, once
 //   {base, out, seconds, routes: [{name, rate}]}            steadily, at `rate` requests a second each
+// Further settings: `prefix` goes before each path; `roads`, a list, names by which of the ways that not every
+// API knows a credential may come: access_token (in the query), organization, authentication, x-api-key.
 // A closed standard input ends the steady load early.
 
 import { createHash, randomBytes } from 'node:crypto';
@@ -16,6 +18,8 @@ let stop = false;
 lines.once('close', () => { stop = true; });
 
 const base = new URL(settings.base);
+const prefix = settings.prefix ?? '/';
+const roads = new Set(settings.roads ?? ['access_token', 'organization', 'x-api-key']);
 const agent = new Agent({ keepAlive: true, maxSockets: Infinity });
 const out = createWriteStream(settings.out, { flags: 'a', mode: 0o600 });
 const small = Buffer.from(JSON.stringify({ name: 'workshop', seats: 12 }));
@@ -32,6 +36,11 @@ const variants = [
   { method: 'POST', query: '?b=2', expect: 'b=2', body: small, chunked: true },
   { method: 'GET', query: '?b=2&access_token=CANARY-query&access_token=CANARY-again', expect: 'b=2', more: ['X_Api_Key', 'CANARY-alias', 'Proxy_Authorization', 'Basic CANARY-alias'] },
 ];
+
+for (const variant of variants) {
+  if (!roads.has('access_token')) variant.query = variant.expect && `?${variant.expect}`;
+  variant.more = pairs(variant.more ?? []).filter(([name]) => open(name)).flat();
+}
 
 let number = 0;
 const running = new Set();
@@ -56,15 +65,15 @@ process.exit(0);
 function send(route) {
   number += 1;
   const id = String(number);
-  const { method, query, expect, body, chunked, trailers, more = [] } = variants[number % variants.length];
+  const { method, query, expect, body, chunked, trailers, more } = variants[number % variants.length];
   const headers = [
     'Host', base.host,
     'X-Request-Number', id,
     'Authorization', `Bearer CANARY-${id}`,
     'Proxy-Authorization', 'Basic CANARY-proxy',
     'Cookie', 'sid=CANARY-cookie; theme=dark',
-    'Organization', 'evil',
-    'X-Api-Key', 'CANARY-key',
+    ...[['Organization', 'evil'], ['Authentication', 'Bearer CANARY-authentication'], ['X-Api-Key', 'CANARY-key']]
+      .filter(([name]) => open(name)).flat(),
     ...more,
   ];
   if (body) {
@@ -72,7 +81,8 @@ function send(route) {
     if (chunked) headers.push('Transfer-Encoding', 'chunked');
     else headers.push('Content-Length', String(body.length));
   }
-  if (trailers) headers.push('Trailer', Object.keys(trailers).join(', '));
+  const last = trailers && Object.fromEntries(Object.entries(trailers).filter(([name]) => open(name)));
+  if (last) headers.push('Trailer', Object.keys(last).join(', '));
   const record = { id, route, method, expect, variant: number % variants.length, sent: Date.now() };
   const finished = new Promise((done) => {
     const end = (fields) => {
@@ -82,7 +92,7 @@ function send(route) {
       done();
     };
     const req = request({
-      host: base.hostname, port: base.port, agent, method, headers, timeout: 25_000, path: `/${route}/items/${id}${query}`,
+      host: base.hostname, port: base.port, agent, method, headers, timeout: 25_000, path: `${prefix}${route}/items/${id}${query}`,
     }, (res) => {
       const chunks = [];
       res.on('data', (chunk) => chunks.push(chunk));
@@ -100,11 +110,23 @@ function send(route) {
     });
     req.on('timeout', () => req.destroy(new Error('timeout')));
     req.on('error', (error) => end({ error: error.code ?? error.message }));
-    if (trailers) req.addTrailers(trailers);
+    if (last) req.addTrailers(last);
     req.end(body);
   });
   running.add(finished);
   finished.then(() => running.delete(finished));
+}
+
+/// Whether the client may use this field as a road for credentials.
+function open(name) {
+  const road = name.toLowerCase().replaceAll('_', '-');
+  return roads.has(road) || !['organization', 'authentication', 'x-api-key'].includes(road);
+}
+
+function pairs(flat) {
+  const out = [];
+  for (let i = 0; i < flat.length; i += 2) out.push([flat[i], flat[i + 1]]);
+  return out;
 }
 
 /// What is wrong with a 200: another request's answer, or a body that did not arrive whole.

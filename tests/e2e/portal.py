@@ -34,9 +34,9 @@ settings.configure(
     LOGGING={"version": 1, "disable_existing_loggers": False},
     MIDDLEWARE=[f"{__name__}.record_token_requests"],
     OAUTH2_PROVIDER={
-        "ACCESS_TOKEN_EXPIRE_SECONDS": 5,
+        "ACCESS_TOKEN_EXPIRE_SECONDS": given.get("lifetime", 5),
         "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,
-        "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
+        "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": given.get("grace", 0),
         "ROTATE_REFRESH_TOKEN": True,
         "PKCE_REQUIRED": False,
         "SCOPES": {"user:info": "User information"},
@@ -53,10 +53,11 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection  # noqa: E402
-from django.http import JsonResponse  # noqa: E402
+from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from oauth2_provider.decorators import protected_resource  # noqa: E402
 from oauth2_provider.models import get_application_model  # noqa: E402
+from oauth2_provider.views import RevokeTokenView  # noqa: E402
 
 
 class Log:
@@ -111,6 +112,12 @@ def record_token_requests(get_response):
         )
         return response
 
+    def withdrawal(request):
+        """Logs what the revocation endpoint was asked for; whatever else is under /oauth2/ is nobody's business."""
+        response = get_response(request)
+        token_log.write({"arrived": now(), "path": request.path, "withdrawn": request.POST.get("token"), "status": response.status_code})
+        return response
+
     def api_request(request):
         arrived = now()
         response = get_response(request)
@@ -131,11 +138,19 @@ def record_token_requests(get_response):
         )
         return response
 
-    return lambda request: (token_request if request.path == "/oauth2/token/" else api_request)(request)
+    def by_path(request):
+        if request.path == "/oauth2/token/":
+            return token_request(request)
+        return (withdrawal if request.path.startswith("/oauth2/") else api_request)(request)
+
+    return by_path
 
 
 @protected_resource()
 def resource(request, route, rest):
+    if rest.startswith("refused/"):
+        # What a portal says when the token is good and the wish is not.
+        return HttpResponse("Environment does not exist", status=403)
     return JsonResponse(
         {
             "id": request.headers.get("X-Request-Number"),
@@ -146,6 +161,8 @@ def resource(request, route, rest):
 
 
 urlpatterns = [
+    # The portal's own name for what the library has at revoke_token/.
+    path("oauth2/revoke-token/", RevokeTokenView.as_view()),
     path("oauth2/", include("oauth2_provider.urls", namespace="oauth2_provider")),
     path("base/<str:route>/<path:rest>", resource),
 ]

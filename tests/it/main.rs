@@ -1,14 +1,30 @@
 //! Behaviour over real sockets.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+// clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod admin;
+mod browser;
+mod caepe;
 mod cli;
+mod custom;
+mod docs;
+mod doubles;
+mod educates;
+mod examples;
 mod framing;
 mod guard;
+mod kinds;
 mod layers;
 mod limits;
+mod lxhive;
 mod pool;
+mod proofs;
 mod readme;
 mod rejection;
 mod streaming;
 mod strip;
+mod sunbird;
 mod support;
+mod tls;

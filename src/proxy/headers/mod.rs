@@ -1,8 +1,9 @@
 //! The one place of header policy, for both directions and for trailers.
 //!
-//! A request goes out in a head of our own making: nothing is cut out of the client's, but what
-//! may go on is copied. So what the client's `Connection` names cannot touch a field of ours
-//! (S15), and a field that we set cannot come from the client in any spelling (S16, S18).
+//! The order of [`strip`], [`announce`] and [`inject`] is a security invariant: what the client's
+//! `Connection` names is removed before our fields go in, or `Connection: authorization` would
+//! remove the credential (S15); the client's credentials are removed before, in every spelling
+//! (S16, S18); the injection comes last.
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +16,16 @@ use std::sync::Arc;
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
+use prometheus::IntCounter;
 
 use self::rules::{Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
-use self::survey::is_plain;
+use super::cors;
 use super::refusal::Refusal;
 use super::replay::Upload;
 use crate::server::Peer;
@@ -43,136 +47,104 @@ const ROOM: usize = 24;
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
 
-/// A client's fields, with what the policy asks of their surroundings.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client<'c> {
-    pub(super) headers: &'c HeaderMap,
-    pub(super) found: Survey,
-    pub(super) version: Version,
-    pub(super) peer: &'c Peer,
-}
-
-/// The fields that are the same in all requests of a route while its credential is the same.
-#[derive(Debug)]
-pub(super) struct Template {
-    presented: Arc<Presented>,
-    fields: HeaderMap,
-}
-
-impl Template {
-    pub(super) fn new(rules: &Rules, presented: &Arc<Presented>) -> Self {
-        // Room for the client's fields: a copy that has to grow costs as much again.
-        let mut fields = HeaderMap::with_capacity(ROOM);
-        if let Some(host) = &rules.host {
-            fields.insert(HOST, host.clone());
-        }
-        if rules.forwarded {
-            // To be replaced in each request; the copy has the room then.
-            fields.insert(X_FORWARDED_FOR, UNKNOWN);
-            fields.insert(X_FORWARDED_HOST, UNKNOWN);
-            fields.insert(X_FORWARDED_PROTO, HTTP);
-        }
-        if let Some(via) = &rules.via {
-            fields.insert(VIA, via.http_11.clone());
-        }
-        for (name, value, mode) in &presented.fields {
-            if *mode == Mode::Set {
-                fields.insert(name, value.clone());
-            }
-        }
-        Self { presented: Arc::clone(presented), fields }
-    }
-
-    /// Whether it holds this credential and no other.
-    pub(super) fn is_of(&self, presented: &Arc<Presented>) -> bool {
-        Arc::ptr_eq(&self.presented, presented)
-    }
-}
-
-/// Refuses a request that has been here before.
+/// Takes everything out of a client's head that is not for the upstream. The target keeps its
+/// form; see [`super::route::Route::target`].
 ///
 /// # Errors
-/// It has.
-pub(super) fn check_loop(client: Client<'_>, rules: &Rules) -> Result<(), Refusal> {
-    let is_ours =
-        |via: &Via| client.headers.get_all(VIA).iter().any(|line| names_us(line, &via.pseudonym));
-    if client.found.has(Survey::VIA) && rules.via.as_ref().is_some_and(is_ours) {
+/// A loop, or a query from which no parameter can be removed.
+pub(super) fn strip(
+    head: &mut Parts,
+    found: Survey,
+    rules: &Rules,
+    stripped: &[IntCounter],
+) -> Result<(), Refusal> {
+    let count = |place: usize| {
+        if let Some(counter) = stripped.get(place) {
+            counter.inc();
+        }
+    };
+    let headers = &mut head.headers;
+    if let Some(via) = &rules.via
+        && found.has(Survey::VIA)
+        && headers.get_all(VIA).iter().any(|value| names_us(value, &via.pseudonym))
+    {
         return Err(Refusal::Loop);
+    }
+    let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
+    if found.has(Survey::CONNECTION) {
+        remove_named_in_connection(headers, |name| match rules.fate(name) {
+            Fate::Strip(place) | Fate::Replace(place) => count(place),
+            Fate::Stay | Fate::Go => {}
+        });
+    }
+    let mut doomed = Vec::new();
+    for name in headers.keys() {
+        match rules.fate(name) {
+            Fate::Stay => continue,
+            Fate::Replace(place) => count(place),
+            Fate::Strip(place) => {
+                count(place);
+                doomed.push(name.clone());
+            }
+            Fate::Go => doomed.push(name.clone()),
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+    if found.has(Survey::COOKIE) {
+        strip_cookies(headers, &rules.cookies, count);
+    }
+    if wants_trailers {
+        headers.insert(TE, TRAILERS);
+        headers.insert(CONNECTION, TE_OPTION);
+    }
+    if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
+        count(rules.query_place);
     }
     Ok(())
 }
 
-/// The fields of the request as the upstream gets it. `stripped` is told the place of each
-/// credential of the client that does not go on.
-pub(super) fn to_upstream(
-    client: Client<'_>,
-    rules: &Rules,
-    template: &Template,
-    mut stripped: impl FnMut(usize),
-) -> HeaderMap {
-    let Client { headers, found, version, peer } = client;
-    let mut out = template.fields.clone();
-    let via_goes_last = found.has(Survey::VIA) || version == Version::HTTP_10;
-    if via_goes_last {
-        out.remove(VIA);
-    }
-    let named = if found.has(Survey::NAMES) { named_in_connection(headers) } else { Vec::new() };
-    for (name, value) in headers {
-        match rules.fate(name) {
-            Fate::Drop => {}
-            Fate::Strip(place) => stripped(place),
-            Fate::Pass if named.contains(name) => {}
-            Fate::Pass if *name == COOKIE => {
-                let (kept, place) = rules.cookies.kept(value);
-                place.into_iter().for_each(&mut stripped);
-                if let Some(kept) = kept {
-                    out.append(COOKIE, kept);
-                }
-            }
-            Fate::Pass => {
-                out.append(name.clone(), value.clone());
-            }
-        }
-    }
-    if found.has(Survey::TE) && lists(headers, &TE, "trailers") {
-        out.insert(TE, TRAILERS);
-        out.insert(CONNECTION, TE_OPTION);
-    }
-    let host = headers.get(HOST);
+/// Says whom the request is for, who sends it, and by whom: the fields of a proxy. `version` is the
+/// client's.
+pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules, peer: &Peer) {
     if rules.forwarded {
-        out.insert(X_FORWARDED_FOR, peer.label().clone());
-        match host {
-            Some(host) => drop(out.insert(X_FORWARDED_HOST, host.clone())),
-            None => drop(out.remove(X_FORWARDED_HOST)),
+        if let Some(host) = headers.get(HOST).cloned() {
+            headers.insert(X_FORWARDED_HOST, host);
         }
+        headers.insert(X_FORWARDED_FOR, peer.label().clone());
+        headers.insert(X_FORWARDED_PROTO, HTTP);
     }
-    if let (None, Some(host)) = (&rules.host, host) {
-        out.insert(HOST, host.clone());
+    if let Some(host) = &rules.host {
+        headers.insert(HOST, host.clone());
     }
-    if let Some(via) = &rules.via
-        && via_goes_last
-    {
+    if let Some(via) = &rules.via {
         let own = if version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
-        out.append(VIA, own.clone());
+        headers.append(VIA, own.clone());
     }
-    for (name, value, mode) in &template.presented.fields {
-        if *mode == Mode::Default && !out.contains_key(name) {
-            out.insert(name, value.clone());
-        }
-    }
-    out
 }
 
-/// The fields that `Connection` names, in all lines and tokens of it.
-fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
+/// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
+/// `Connection` itself, nor `Host`, which is never about one connection only. `removed` is told of
+/// each.
+fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&HeaderName)) {
+    // What is always there names no field, or one that goes anyway.
+    let is_plain = |token: &[u8]| {
+        [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
+    };
+    let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !is_plain(token))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .collect()
+        .collect();
+    for name in named {
+        if name != CONNECTION && name != HOST && headers.remove(&name).is_some() {
+            removed(&name);
+        }
+    }
 }
 
 /// Whether one of a field's comma-separated tokens is `wanted`.
@@ -197,7 +169,6 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
         // hyper writes no length for an empty body, but `Content-Length: 0` means something on
         // a POST.
         Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        // hyper writes it.
         Some(_) => {}
         // hyper would drop the chunked body of a GET unless told.
         None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
@@ -209,59 +180,77 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
 ///
 /// # Errors
 /// An answer that holds a credential.
-pub(super) fn to_client(
-    headers: &mut HeaderMap,
-    found: Survey,
+pub(super) fn to_client<B>(
+    response: &mut Response<B>,
+    rules: &Rules,
     presented: &Presented,
     rejected: bool,
 ) -> Result<(), Refusal> {
-    if leaks(headers, found.longest(), presented) {
+    if leaks(response, presented) {
         return Err(Refusal::Leak);
     }
-    if found.has(Survey::NAMES) {
-        for name in named_in_connection(headers) {
-            headers.remove(name);
-        }
-    }
-    if found.has(Survey::CONNECTION) {
+    let headers = response.headers_mut();
+    if headers.contains_key(CONNECTION) {
+        remove_named_in_connection(headers, |_| {});
         headers.remove(CONNECTION);
     }
-    if found.has(Survey::TRANSFER_ENCODING) {
-        headers.remove(TRANSFER_ENCODING);
-    }
-    if found.has(Survey::BETWEEN) {
-        let is_between = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || **name == ALT_SVC;
-        while let Some(name) = headers.keys().find(is_between).cloned() {
-            headers.remove(name);
-        }
-    }
-    if rejected && found.has(Survey::WWW_AUTHENTICATE) {
-        headers.remove(WWW_AUTHENTICATE);
+    let is_doomed = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            || *name == ALT_SVC
+            || (rejected && *name == WWW_AUTHENTICATE)
+            || cors::is_field(name)
+            || rules.answer.contains(name)
+    };
+    // Mostly there is none, or one.
+    while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
+        headers.remove(name);
     }
     Ok(())
 }
 
-/// Whether any value holds an injected credential: what follows the scheme in it.
-fn leaks(headers: &HeaderMap, longest: usize, presented: &Presented) -> bool {
+/// Whether any value, or the reason phrase, holds an injected credential.
+fn leaks<B>(response: &Response<B>, presented: &Presented) -> bool {
+    let headers = response.headers();
+    let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let longest = headers.values().map(HeaderValue::len).chain(reason.map(<[u8]>::len)).max();
+    secrets(presented, longest.unwrap_or(0)).any(|secret| {
+        reason.is_some_and(|reason| holds(reason, secret))
+            || headers.values().any(|value| holds(value.as_bytes(), secret))
+    })
+}
+
+/// Of each injected credential what follows the scheme, if it has `most` bytes at most.
+fn secrets(presented: &Presented, most: usize) -> impl Iterator<Item = &[u8]> {
     presented
         .fields
         .iter()
         .filter(|(_, value, _)| value.is_sensitive())
-        .filter_map(|(_, value, _)| last_word(value.as_bytes(), longest))
+        .filter_map(move |(_, value, _)| last_word(value.as_bytes(), most))
         .filter(|secret| secret.len() >= SHORTEST_LEAK)
-        .any(|secret| headers.values().any(|value| holds(value, secret)))
 }
 
 /// What follows the last space, if it has `most` bytes at most. Tokens are long and header values
 /// are not, so this looks at little.
-fn last_word(value: &[u8], most: usize) -> Option<&str> {
+fn last_word(value: &[u8], most: usize) -> Option<&[u8]> {
     let tail = &value[value.len().saturating_sub(most + 1)..];
-    let word = tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)?;
-    std::str::from_utf8(word).ok()
+    tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)
 }
 
-fn holds(value: &HeaderValue, secret: &str) -> bool {
-    value.len() >= secret.len() && String::from_utf8_lossy(value.as_bytes()).contains(secret)
+fn holds(value: &[u8], secret: &[u8]) -> bool {
+    value.len() >= secret.len() && value.windows(secret.len()).any(|window| window == secret)
+}
+
+/// Removes the trailers that hold an injected credential; the answer is under way already.
+pub(super) fn remove_leaks(trailers: &mut HeaderMap, presented: &Presented) {
+    let is_leak = |value: &[u8]| secrets(presented, value.len()).any(|secret| holds(value, secret));
+    let doomed: Vec<HeaderName> = trailers
+        .iter()
+        .filter(|(_, value)| is_leak(value.as_bytes()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
 }
 
 /// Removes from a request's trailers what must not come late (RFC 9110 section 6.5.1) and what
@@ -269,7 +258,7 @@ fn holds(value: &HeaderValue, secret: &str) -> bool {
 pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
     let doomed: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| !matches!(rules.fate(name), Fate::Pass) || !is_trailer(name.as_str()))
+        .filter(|name| !matches!(rules.fate(name), Fate::Stay) || !is_trailer(name))
         .cloned()
         .collect();
     for name in doomed {
@@ -280,7 +269,7 @@ pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
 /// Removes from an answer's trailers what must not come late.
 pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
     let doomed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !is_trailer(name.as_str())).cloned().collect();
+        trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }
@@ -288,12 +277,12 @@ pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
 
 /// Whether a field may stand in trailers: nothing about framing, routing, authentication,
 /// request modifiers, response control or the content's format.
-fn is_trailer(name: &str) -> bool {
+fn is_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
         && !is_forwarding(name)
-        && !name.starts_with("if-")
+        && !name.as_str().starts_with("if-")
         && !matches!(
-            name,
+            name.as_str(),
             "age"
                 | "alt-svc"
                 | "authorization"

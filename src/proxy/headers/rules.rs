@@ -1,6 +1,6 @@
 //! What one route does to the fields of a request.
 
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::header::{self, AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 
 use super::super::settings::{HostField, Settings};
@@ -14,7 +14,9 @@ pub(in super::super) struct Rules {
     /// Beginnings of such names.
     prefixes: Vec<(Box<str>, usize)>,
     pub(super) cookies: Cookies,
-    pub(in super::super) query: Vec<Box<str>>,
+    pub(super) query: Vec<Box<str>>,
+    /// What is removed from answers.
+    pub(super) answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
     pub(in super::super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
@@ -73,6 +75,7 @@ impl Rules {
         own: &Settings,
         all: &[Settings],
         via: Option<Via>,
+        caller: Option<&HeaderName>,
     ) -> (Self, Vec<String>) {
         let mut places: Vec<String> = Vec::new();
         let mut protected: Vec<Protected> = Vec::new();
@@ -86,7 +89,8 @@ impl Rules {
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
             .into_iter()
             .chain(injected.map(|(name, _)| name.as_header()))
-            .chain(strip.headers.iter().map(FieldName::as_header));
+            .chain(strip.headers.iter().map(FieldName::as_header))
+            .chain(caller);
         for name in names {
             if !is_optional(name) && protected.iter().all(|known| known.name != name) {
                 protected.push(Protected { name: name.clone(), place: places.len() });
@@ -117,6 +121,7 @@ impl Rules {
             prefixes,
             cookies,
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
+            answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
             host: match own.host {
                 HostField::Upstream => Some(own.upstream.host_value()),
@@ -133,19 +138,19 @@ impl Rules {
         if let Some(known) = self.protected.iter().find(|known| known.name == name) {
             return Fate::Strip(known.place);
         }
-        let text = name.as_str();
-        if is_ours(text) {
-            return Fate::Drop;
+        if is_ours(name) {
+            return Fate::Go;
         }
+        let text = name.as_str();
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
-        if text.bytes().all(|b| b != b'_') {
-            return Fate::Pass;
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Fate::Stay;
         }
-        // Some servers take `_` for `-` (S16).
-        let folded = folded(text);
-        if let Some(known) = self.protected.iter().find(|known| known.name.as_str() == folded) {
+        // Some servers take `_`, or anything odd, for `-` (S16).
+        let Ok(folded) = HeaderName::try_from(folded(text)) else { return Fate::Go };
+        if let Some(known) = self.protected.iter().find(|known| known.name == folded) {
             return Fate::Strip(known.place);
         }
         if is_ours(&folded) { Fate::Drop } else { Fate::Pass }
@@ -153,73 +158,56 @@ impl Rules {
 }
 
 /// Whether the field is for us to write, or for nobody to pass on.
-fn is_ours(name: &str) -> bool {
-    is_hop_by_hop(name)
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(*name, header::CONTENT_LENGTH | header::EXPECT)
+        || is_hop_by_hop(name)
         || is_forwarding(name)
-        || matches!(name, "content-length" | "expect" | "host")
 }
 
-impl Cookies {
-    /// What goes on of a `Cookie` line, and where it is counted if not all does.
-    pub(super) fn kept(&self, line: &HeaderValue) -> (Option<HeaderValue>, Option<usize>) {
-        let (names, place) = match self {
-            Self::Kept => return (Some(line.clone()), None),
-            Self::AllRemoved { place } => return (None, Some(*place)),
-            Self::Removed { names, place } => (names, *place),
-        };
-        let is_stripped = |pair: &&[u8]| {
-            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-            names.iter().any(|stripped| stripped.as_bytes() == name)
-        };
-        let pairs = || line.as_bytes().split(|b| *b == b';');
-        if !pairs().any(|pair| is_stripped(&pair)) {
-            return (Some(line.clone()), None);
-        }
-        let kept: Vec<&[u8]> = pairs().filter(|pair| !is_stripped(pair)).collect();
-        let kept = HeaderValue::from_bytes(kept.join(&b';').trim_ascii()).ok();
-        (kept.filter(|kept| !kept.is_empty()), Some(place))
-    }
-}
-
-/// `-` for `_`, in lower case.
+/// In lower case, with `-` for everything but letters and digits: so do gateways that hand
+/// fields on as environment variables.
 pub(super) fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes().map(|b| char::from(fold(b))).collect()
+}
+
+const fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
 fn begins(name: &str, folded_start: &str) -> bool {
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
 }
 
 /// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+///
+/// Names that the library knows are compared as numbers, which is why they are not text here.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-            | "proxy"
-    )
+        *name,
+        header::CONNECTION
+            | header::TE
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+            | header::PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy")
 }
 
 /// Fields by which proxies name the client; a client's own are lies (S47).
-pub(super) fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &HeaderName) -> bool {
+    if *name == header::FORWARDED {
+        return true;
+    }
+    let Some(rest) = name.as_str().strip_prefix("x-") else { return false };
     matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-server"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
+        rest,
+        "forwarded-for"
+            | "forwarded-host"
+            | "forwarded-proto"
+            | "forwarded-port"
+            | "forwarded-server"
+            | "forwarded-prefix"
+            | "real-ip"
     )
 }

@@ -23,42 +23,30 @@ impl Survey {
     /// More than one length.
     pub(in super::super) const LENGTHS: u16 = 1 << 11;
     pub(in super::super) const EXPECT: u16 = 1 << 3;
-    pub(in super::super) const ORIGIN: u16 = 1 << 4;
-    pub(in super::super) const SEC_FETCH_SITE: u16 = 1 << 5;
+    /// One of those by which a browser tells on whose behalf it asks.
+    pub(in super::super) const PAGE: u16 = 1 << 4;
+    pub(in super::super) const USER_AGENT: u16 = 1 << 5;
     pub(in super::super) const TE: u16 = 1 << 6;
     pub(in super::super) const TRANSFER_ENCODING: u16 = 1 << 7;
     pub(in super::super) const VIA: u16 = 1 << 8;
     pub(in super::super) const WWW_AUTHENTICATE: u16 = 1 << 9;
 
     pub(in super::super) fn of(headers: &HeaderMap) -> Self {
-        let mut found = Self { fields: 0, longest: 0 };
-        for (name, value) in headers {
-            found.longest = found.longest.max(value.len());
-            found.fields |= match *name {
-                header::CONNECTION if is_plain(value.as_bytes()) => Self::CONNECTION,
-                header::CONNECTION => Self::CONNECTION | Self::NAMES,
-                header::CONTENT_LENGTH
-                    if found.has(Self::CONTENT_LENGTH) || value.as_bytes().contains(&b',') =>
-                {
-                    Self::CONTENT_LENGTH | Self::LENGTHS
-                }
-                header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
-                header::EXPECT => Self::EXPECT,
-                header::ORIGIN => Self::ORIGIN,
-                header::TE => Self::TE,
-                header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
-                header::VIA => Self::VIA,
-                header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
-                header::ALT_SVC | header::UPGRADE => Self::BETWEEN,
-                header::CONTENT_TYPE | header::DATE | header::SERVER | header::HOST => 0,
-                _ => match name.as_str() {
-                    "sec-fetch-site" => Self::SEC_FETCH_SITE,
-                    name if is_hop_by_hop(name) => Self::BETWEEN,
-                    _ => 0,
-                },
-            };
-        }
-        found
+        let bit = |name: &header::HeaderName| match *name {
+            header::CONNECTION => Self::CONNECTION,
+            header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
+            header::COOKIE => Self::COOKIE,
+            header::EXPECT => Self::EXPECT,
+            header::ORIGIN | header::REFERER => Self::PAGE,
+            header::USER_AGENT => Self::USER_AGENT,
+            header::TE => Self::TE,
+            header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+            header::VIA => Self::VIA,
+            header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
+            _ if name.as_str().starts_with("sec-fetch-") => Self::PAGE,
+            _ => 0,
+        };
+        Self(headers.keys().fold(0, |all, name| all | bit(name)))
     }
 
     /// Whether any of these is there.

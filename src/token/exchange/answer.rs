@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::super::failure::{Failure, Reason, cleaned};
 use super::super::grant::Grant;
-use super::json;
 use super::lifetime::{self, Expiry, Found};
+use super::{clock, json};
 use crate::net::fetch::Answer;
 use crate::token::rejection::Rejection;
-use crate::vocab::{Pointer, Secret, Text, TokenName, Wall};
+use crate::vocab::{Pointer, Secret, Text, TokenName};
 
 /// Longest value or field that is taken.
 const MOST_BYTES: usize = 16 * 1024;
@@ -121,7 +121,7 @@ impl Reading {
                 Failure::new(Reason::BadResponse, detail).ambiguous()
             }
         };
-        failure.retry_after = retry_after(answer);
+        failure.retry_after = clock::retry_after(&answer.head.headers);
         failure.server_fault = status.is_server_error();
         // A gateway that gave up waiting does not know what the issuer did.
         failure.ambiguous |= matches!(status.as_u16(), 502 | 504);
@@ -174,7 +174,7 @@ impl Reading {
             .and_then(|pointer| text_at(json, pointer))
             .filter(|token| !token.is_empty())
             .map(Secret::from);
-        let now = server_now(answer);
+        let now = clock::server_now(&answer.head.headers);
         grant.lifetime = match lifetime::find(&self.expiry, json, grant.value.expose(), now) {
             Found::Lifetime(lifetime) => Some(lifetime),
             Found::Never => None,
@@ -270,7 +270,9 @@ fn token_type_fits(json: &Value) -> Result<(), Failure> {
 /// `b64token`).
 fn carried(json: &Value, pointer: &Pointer) -> Result<String, Failure> {
     let place = pointer.as_str();
-    let text = text_at(json, pointer).filter(|text| !text.is_empty()).ok_or_else(|| {
+    // `false` is how some servers say that there is none.
+    let found = pointer.find(json).filter(|found| !found.is_boolean());
+    let text = found.and_then(text_of).filter(|text| !text.is_empty()).ok_or_else(|| {
         Failure::new(Reason::BadResponse, format!("the answer has no text at {place}"))
     })?;
     if text.len() > MOST_BYTES {
@@ -291,7 +293,11 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn text_at(json: &Value, pointer: &Pointer) -> Option<String> {
-    match pointer.find(json)? {
+    pointer.find(json).and_then(text_of)
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
@@ -319,29 +325,6 @@ fn redirected(answer: &Answer) -> String {
         .and_then(|text| text.split(['?', '#']).next())
         .unwrap_or_default();
     format!("status {} to `{}`, not followed", answer.status().as_u16(), cleaned(location))
-}
-
-/// RFC 9110 section 10.2.3: seconds, or a date.
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let text = answer.head.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
-    Duration::try_from_secs_f64((at - server_now(answer)).max(0.0)).ok()
-}
-
-/// The issuer's clock by its `Date` field, else ours.
-fn server_now(answer: &Answer) -> f64 {
-    answer
-        .head
-        .headers
-        .get(header::DATE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| httpdate::parse_http_date(text).ok())
-        .and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or_else(|| Wall::now().0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -410,6 +393,8 @@ mod tests {
             (200, r#"{"access_token":"a\r\nX: y"}"#, Reason::Malformed),
             (200, r#"{"access_token":"a b"}"#, Reason::Malformed),
             (200, r#"{"access_token":null}"#, Reason::BadResponse),
+            (200, r#"{"access_token":false}"#, Reason::BadResponse),
+            (200, r#"{"access_token":{"a":1}}"#, Reason::BadResponse),
             (200, r#"{"access_token":"a","token_type":"mac"}"#, Reason::BadResponse),
             (200, r#"{"error":"invalid_grant"}"#, Reason::InvalidGrant),
             (302, "", Reason::Redirect),
@@ -424,6 +409,8 @@ mod tests {
         ] {
             assert_eq!(reason(status, body), expected, "{status} {body}");
         }
+        let patient = reading().read(&answer(429, &[("retry-after", "7")], "")).unwrap_err();
+        assert_eq!(patient.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(
             reason(200, &format!(r#"{{"access_token":"{}"}}"#, "x".repeat(20_000))),
             Reason::TooLarge
@@ -436,18 +423,6 @@ mod tests {
             |status, body: &str| reading().read(&answer(status, &[], body)).unwrap_err().ambiguous;
         assert!(of(200, "") && of(200, "{\"x\":1}") && of(504, ""));
         assert!(!of(400, r#"{"error":"invalid_grant"}"#) && !of(503, "") && !of(429, ""));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let after = |value: &str| {
-            let fields = [("retry-after", value), ("date", "Tue, 14 Nov 2023 22:13:20 GMT")];
-            reading().read(&answer(503, &fields, "")).unwrap_err().retry_after
-        };
-        assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(after("Tue, 14 Nov 2023 22:13:25 GMT"), Some(Duration::from_secs(5)));
-        assert_eq!(after("-1"), None);
-        assert_eq!(after("abc"), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::net::dial::Dialer;
 use crate::net::fetch::{Answer, Bounds, fetch};
 use crate::net::tls::{self, TlsError};
 use crate::shutdown::Shutdown;
-use crate::vocab::{HttpUrl, Mistake, TokenName};
+use crate::vocab::{HttpUrl, Mistake, Moment, TokenName};
 
 /// Largest answer that is read.
 const MOST_BYTES: usize = 64 * 1024;
@@ -86,7 +86,7 @@ impl Target {
     /// A bad URL, or TLS settings that cannot work.
     pub fn new(template: Template, tls: &tls::Settings) -> Result<Self, TargetError> {
         let fixed = Self::probe(&template)?;
-        let dialer = Dialer::new(&fixed, tls, &[b"http/1.1"], CONNECT)?;
+        let dialer = Dialer::new(&fixed, tls, &[b"http/1.1"], CONNECT)?.with_last_descriptors();
         Ok(Self { template, fixed, dialer })
     }
 
@@ -149,19 +149,25 @@ impl Call {
     /// # Errors
     /// An unreadable secret, a reference without a value, or no answer.
     pub async fn send(&self, setting: &Setting<'_>) -> Result<Answer, Failure> {
-        let answer = self.send_to(&self.target, setting).await?;
+        let end = Moment::now() + setting.deadline;
+        let answer = self.send_to(&self.target, setting, end).await?;
         match &self.alternate {
             Some((statuses, target)) if statuses.contains(&answer.status().as_u16()) => {
-                self.send_to(target, setting).await
+                self.send_to(target, setting, end).await
             }
             _ => Ok(answer),
         }
     }
 
-    async fn send_to(&self, target: &Target, setting: &Setting<'_>) -> Result<Answer, Failure> {
+    async fn send_to(
+        &self,
+        target: &Target,
+        setting: &Setting<'_>,
+        end: Moment,
+    ) -> Result<Answer, Failure> {
         let url = target.render(&setting.scope)?;
         let request = self.request(&url, &setting.scope)?;
-        let bounds = Bounds { deadline: setting.deadline, body: MOST_BYTES };
+        let bounds = Bounds { deadline: Moment::now().until(end), body: MOST_BYTES };
         Ok(fetch(&target.dialer, request, bounds, setting.tasks).await?)
     }
 

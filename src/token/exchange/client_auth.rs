@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::failure::{Failure, Reason};
 use super::super::sign::{Algorithm, sign};
 use super::super::template::{Scope, uuid};
+use super::lifetime;
 use super::value::{KeptSecret, RequestValue};
 use crate::vocab::{Period, Secret, Text, Wall};
 
@@ -96,6 +97,22 @@ pub(super) struct Proof {
     pub body: Vec<(&'static str, Secret)>,
 }
 
+impl Style {
+    /// With `audience` where none is set: requests to other endpoints than the token endpoint
+    /// carry the same `aud`.
+    #[must_use]
+    pub fn or_audience(mut self, audience: &str) -> Self {
+        match &mut self {
+            Self::PrivateKeyJwt(PrivateKeyJwt { audience: own, .. })
+            | Self::ClientSecretJwt(ClientSecretJwt { audience: own, .. }) => {
+                own.get_or_insert_with(|| Text::from(audience));
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
 impl ClientAuth {
     /// No client at all.
     #[must_use]
@@ -140,7 +157,14 @@ impl ClientAuth {
                     sign(Algorithm::HS256, &secret()?, &json!({ "typ": "JWT" }), &claims)?;
                 proof.body = asserted(Some(id), assertion);
             }
-            Style::Assertion(source) => proof.body = asserted(id, source.read()?),
+            Style::Assertion(source) => {
+                let assertion = source.read()?;
+                if lifetime::is_over(assertion.expose()) {
+                    let why = "the assertion is a JWT whose time is over";
+                    return Err(Failure::new(Reason::NoSecret, why));
+                }
+                proof.body = asserted(id, assertion);
+            }
         }
         Ok(proof)
     }

@@ -123,6 +123,14 @@ pub fn of_jwt(value: &str) -> Option<Duration> {
     }
 }
 
+/// Whether a value is a JWT whose end, by this machine's clock, is past.
+#[must_use]
+pub fn is_over(value: &str) -> bool {
+    let exp = claims(value).and_then(|claims| claims.get("exp").and_then(number));
+    // Zero is how some issuers write "never".
+    exp.is_some_and(|exp| exp > 0.0 && exp <= crate::vocab::Wall::now().0)
+}
+
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -141,11 +149,15 @@ fn instant(value: &Value) -> Option<f64> {
     Some(stamp.as_duration().as_secs_f64())
 }
 
-/// The rest of a JWT's life. The signature is not checked: this is a hint about time, not trust.
-fn jwt_lifetime(token: &str, server_now: f64) -> Option<f64> {
+fn claims(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+/// The rest of a JWT's life. The signature is not checked: this is a hint about time, not trust.
+fn jwt_lifetime(token: &str, server_now: f64) -> Option<f64> {
+    let claims = claims(token)?;
     let exp = number(claims.get("exp")?)?;
     let left = exp - server_now;
     let whole = claims.get("iat").and_then(number).map(|iat| exp - iat);

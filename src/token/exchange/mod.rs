@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod call;
 pub mod client_auth;
+mod clock;
 mod json;
 pub mod lifetime;
 pub mod value;
@@ -20,6 +21,7 @@ use self::value::KeptSecret;
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
+use super::state::StateFile;
 use super::template::{Scope, Template};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
@@ -69,6 +71,8 @@ pub struct Refreshing {
     /// The configured refresh token, where the initial request is itself a refresh and there is
     /// no other credential (`grant: refresh_token`).
     pub seed: Option<KeptSecret>,
+    /// Where the newest one outlives the process.
+    pub state: Option<StateFile>,
 }
 
 /// How grants are withdrawn.
@@ -76,6 +80,8 @@ pub struct Refreshing {
 pub struct Revoke {
     /// The request.
     pub call: Call,
+    /// The request for a grant that came without a refresh token, where that makes a difference.
+    pub without_refresh_token: Option<Call>,
     /// Whether at the end of the process.
     pub on_shutdown: bool,
     /// How long after a grant was replaced, if at all.
@@ -137,8 +143,12 @@ impl Exchange {
     /// What went wrong, for the log.
     pub async fn withdraw(&self, grant: &Grant, attempt: Try<'_>) -> Result<(), Failure> {
         let Some(revoke) = &self.revoke else { return Ok(()) };
-        let parents = usable_parents(&revoke.call, attempt.parents)?;
-        let answer = revoke.call.send(&setting(&parents, Some(grant), attempt)).await?;
+        let call = match &revoke.without_refresh_token {
+            Some(call) if grant.refresh_token.is_none() => call,
+            _ => &revoke.call,
+        };
+        let parents = usable_parents(call, attempt.parents)?;
+        let answer = call.send(&setting(&parents, Some(grant), attempt)).await?;
         if answer.status().is_success() {
             Ok(())
         } else {
@@ -150,7 +160,7 @@ impl Exchange {
     fn blame(
         &self,
         answer: &crate::net::fetch::Answer,
-        failure: Failure,
+        mut failure: Failure,
         used: &BTreeMap<TokenName, Arc<Current>>,
         parents: &BTreeMap<TokenName, Handle>,
     ) -> Failure {
@@ -158,7 +168,7 @@ impl Exchange {
         let Some((handle, current)) = parents.get(name).zip(used.get(name)) else { return failure };
         let outcome = handle.reject(current.generation);
         let detail = format!("the issuer refused `{name}` ({}; {outcome:?})", failure.detail);
-        let mut failure = Failure::new(Reason::Parent, detail);
+        (failure.reason, failure.detail) = (Reason::Parent, detail);
         failure.parent = Some((name.clone(), current.generation));
         failure
     }
@@ -190,10 +200,10 @@ fn usable_parents(
 ) -> Result<BTreeMap<TokenName, Arc<Current>>, Failure> {
     call.parents()
         .map(|name| {
-            let current = parents.get(&name).and_then(Handle::fresh).ok_or_else(|| {
-                Failure::new(Reason::Parent, format!("`{name}` has no usable value"))
+            let handle = parents.get(&name).ok_or_else(|| {
+                Failure::new(Reason::Parent, format!("there is no token `{name}`"))
             })?;
-            Ok((name, current))
+            Ok((name, handle.fresh()?))
         })
         .collect()
 }

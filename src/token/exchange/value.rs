@@ -16,7 +16,15 @@ use crate::vocab::{At, Place, Secret, SecretRef, Text, judged};
 pub struct KeptSecret {
     source: SecretRef,
     place: Place,
-    last: Arc<Mutex<Option<Secret>>>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What was read last.
+#[derive(Default)]
+struct Last {
+    secret: Option<Secret>,
+    /// It could not be read since, and that was told.
+    gone: bool,
 }
 
 impl KeptSecret {
@@ -51,14 +59,16 @@ impl KeptSecret {
     /// [`Reason::NoSecret`] if it never could be read.
     pub fn read(&self) -> Result<Secret, Failure> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.source.read(), last.as_ref()) {
+        match (self.source.read(), last.secret.clone()) {
             (Ok(secret), _) => {
-                *last = Some(secret.clone());
+                *last = Last { secret: Some(secret.clone()), gone: false };
                 Ok(secret)
             }
             (Err(error), Some(kept)) => {
-                tracing::warn!(%error, "keep the secret as it last was");
-                Ok(kept.clone())
+                if !std::mem::replace(&mut last.gone, true) {
+                    tracing::warn!(%error, "keep the secret as it last was");
+                }
+                Ok(kept)
             }
             (Err(error), None) => Err(Failure::new(Reason::NoSecret, error.to_string())),
         }

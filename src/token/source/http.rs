@@ -248,6 +248,7 @@ impl Settings {
                 .as_ref()
                 .map_or(2, |refresh| refresh.fallback_after.max(1)),
             seed: None,
+            state: None,
         };
         // All requests are looked at before any mistake ends the planning.
         let acquire = self.call(&self.acquire, place, problems);
@@ -256,6 +257,7 @@ impl Settings {
         let revoke = match revoke {
             Some((settings, call)) => Some(Revoke {
                 call: call?,
+                without_refresh_token: None,
                 on_shutdown: settings.on_shutdown,
                 on_replace: settings.after_replacement.map(Duration::from),
             }),

@@ -12,6 +12,7 @@ pub mod jwt;
 pub mod oauth2;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -20,8 +21,9 @@ use serde::Deserialize;
 use super::exchange::call::{Target, TargetError};
 use super::exchange::value::KeptSecret;
 use super::exchange::{Exchange, Fetched, Means, Refreshing, Try};
-use super::failure::Failure;
+use super::failure::{Failure, Reason};
 use super::grant::Grant;
+use super::handle::Handle;
 use super::rejection::Rejection;
 use super::schedule::Renew;
 use super::template::Template;
@@ -130,6 +132,19 @@ impl Source {
         }
     }
 
+    /// Signs a value for one use.
+    ///
+    /// # Errors
+    /// It cannot, or is of a kind that signs nothing.
+    pub(super) fn sign(&self, parents: &BTreeMap<TokenName, Handle>) -> Result<Grant, Failure> {
+        match self {
+            Self::Jwt(signer) => signer.fetch(parents).map(|fetched| fetched.grant),
+            Self::Exchange(_) | Self::Value(_) => {
+                Err(Failure::new(Reason::Config, "this kind of token is not signed here"))
+            }
+        }
+    }
+
     /// The exchange, if it is one.
     #[must_use]
     pub fn exchange(&self) -> Option<&Exchange> {
@@ -186,6 +201,15 @@ impl Source {
     #[must_use]
     pub fn parents(&self) -> Vec<TokenName> {
         self.templates().iter().flat_map(|t| t.tokens().map(|(name, _)| name.clone())).collect()
+    }
+
+    /// The tokens whose replacement replaces this one: those that it needs and those that it may
+    /// blame.
+    #[must_use]
+    pub fn relatives(&self) -> Vec<TokenName> {
+        let mut names = self.parents();
+        names.extend(self.blamable().into_iter().cloned());
+        names
     }
 
     /// Whether `${token.name}` can ever have a value.

@@ -15,6 +15,7 @@ use super::super::exchange::value::{KeptSecret, RequestValue};
 use super::super::exchange::{Exchange, Refreshing, Revoke};
 use super::super::rejection::Rejection;
 use super::super::schedule::Renew;
+use super::super::state;
 use super::super::template::Template;
 use super::Common;
 use crate::net::tls;
@@ -77,6 +78,9 @@ pub struct Settings {
     /// How refresh requests differ.
     #[serde(default)]
     pub refresh: Refresh,
+    /// Where the newest refresh token is kept over restarts; needed where the issuer's refresh
+    /// tokens serve once and there is no other grant.
+    pub state: Option<state::Settings>,
     /// Withdraws tokens (RFC 7009) that are no longer needed; never by default.
     pub revoke: Option<RevokeSettings>,
     /// TLS towards the issuer.
@@ -171,8 +175,13 @@ impl Settings {
                 reusable: self.refresh.reusable,
                 fallback_after: self.refresh.fallback_after.max(1),
                 seed: self.refresh_token.clone().filter(|_| self.grant == GrantType::RefreshToken),
+                state: self.state.as_ref().filter(|_| refreshes).map(state::Settings::store),
             },
-            revoke: self.revoke(&client(style), refreshes, problems),
+            revoke: self.revoke(
+                &client(style.or_audience(&self.token_url.with_all("x"))),
+                refreshes,
+                problems,
+            ),
             reading: reading(self.renew.assume.0),
         })
     }
@@ -236,6 +245,18 @@ impl Settings {
         if !uses(GrantType::RefreshToken) {
             idle(self.refresh_token.is_some(), "refresh_token", "refresh_token");
         }
+        if uses(GrantType::ClientCredentials) {
+            idle(self.state.is_some(), "state", "refresh_token");
+        }
+        if self.state.is_some() && !self.refresh.enabled {
+            let mistake = Mistake::new("`state` keeps refresh tokens, which are not enabled");
+            problems
+                .add(place, mistake.hint("remove `state`, or `enabled: false` under `refresh`"));
+        }
+        if self.state.is_some() && self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown) {
+            let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
+            problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));
+        }
     }
 
     fn grant_members(&self) -> Vec<(String, RequestValue)> {
@@ -265,25 +286,24 @@ impl Settings {
         let settings = self.revoke.as_ref()?;
         let url = settings.url.beside(&self.token_url);
         let target = super::target(&url, self.plaintext, &self.tls, problems)?;
-        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
-        let (field, hint) = if refreshes {
-            ("${self.refresh_token}", "refresh_token")
-        } else {
-            ("${self.access_token}", "access_token")
-        };
-        let call = Call {
+        let call = |hint: &str| Call {
             method: Method::POST,
-            target,
+            target: target.clone(),
             headers: Vec::new(),
             body: CallBody::Form(vec![
-                member("token", parsed(field)),
+                member("token", parsed(&format!("${{self.{hint}}}"))),
                 member("token_type_hint", literal(hint)),
             ]),
             client: client.clone(),
             alternate: None,
         };
+        let access = call("access_token");
+        // Withdrawing a refresh token ends the access token too (RFC 7009 section 2.1).
+        let (call, without_refresh_token) =
+            if refreshes { (call("refresh_token"), Some(access)) } else { (access, None) };
         let on_replace = settings.after_replacement.map(Duration::from);
-        Some(Revoke { call, on_shutdown: settings.on_shutdown, on_replace })
+        let on_shutdown = settings.on_shutdown;
+        Some(Revoke { call, without_refresh_token, on_shutdown, on_replace })
     }
 }
 

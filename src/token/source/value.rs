@@ -75,12 +75,16 @@ impl Reader {
     /// Reads the value now. A JWT is used up to its own end, anything else for ever.
     ///
     /// # Errors
-    /// A value that cannot be read or that no header can carry.
+    /// A value that cannot be read, that no header can carry, or whose time is over.
     pub(super) fn fetch(&self) -> Result<Fetched, Failure> {
         let value = self.secret.read()?;
         if !value.expose().bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
             let why = "the value holds a line break, control or non-ASCII character";
             return Err(Failure::new(Reason::Malformed, why));
+        }
+        if lifetime::is_over(value.expose()) {
+            let why = "the value is a JWT whose time is over";
+            return Err(Failure::new(Reason::NoSecret, why));
         }
         let mut grant = Grant::of(value);
         grant.lifetime = lifetime::of_jwt(grant.value.expose());

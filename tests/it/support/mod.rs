@@ -1,12 +1,14 @@
 //! A sidecar in this process, a client that writes bytes, and an upstream that is a script.
 
 mod client;
+mod process;
 mod sidecar;
 mod upstream;
 
 use std::time::Duration;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client};
+pub(crate) use process::{Load, Process, example, file};
 pub(crate) use sidecar::Sidecar;
 pub(crate) use upstream::{Conversation, Upstream};
 

@@ -1,0 +1,126 @@
+//! The hosts under which a listener may be addressed: a web page that has its own name
+//! rebound to this machine reaches the listener, but under a name that is not on the list.
+
+use std::cmp::Ordering;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The hosts under which a listener may be addressed.
+#[derive(Debug, Clone)]
+pub struct Hosts {
+    /// In lower case, sorted, so that a list of ten thousand is searched as one of one is.
+    names: Vec<Box<str>>,
+    addresses: Vec<IpAddr>,
+    all_addresses: bool,
+}
+
+/// A host in a `Host` field or an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host<'h> {
+    /// A name, without the dot that may end it; case is to be ignored.
+    Name(&'h str),
+    /// An address in its one canonical form: `127.1` and `0x7f.1` are names.
+    Address(IpAddr),
+}
+
+impl<'h> Host<'h> {
+    /// Reads `host [":" port]` (RFC 9110 section 7.2).
+    #[must_use]
+    pub fn parse(bytes: &'h [u8]) -> Option<(Self, Option<u16>)> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        if let Some(rest) = text.strip_prefix('[') {
+            let (inner, rest) = rest.split_once(']')?;
+            let address: Ipv6Addr = inner.parse().ok()?;
+            return Some((Self::Address(IpAddr::V6(address).to_canonical()), port(rest)?));
+        }
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let port = port(rest)?;
+        if name.starts_with(|c: char| c.is_ascii_digit())
+            && let Ok(address) = name.parse::<Ipv4Addr>()
+        {
+            return Some((Self::Address(IpAddr::V4(address)), port));
+        }
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        let is_name = !name.is_empty() && !name.starts_with('.') && name.bytes().all(fits);
+        is_name.then_some((Self::Name(name), port))
+    }
+
+    /// Whether the two are the same host.
+    #[must_use]
+    pub fn is(self, other: Host<'_>) -> bool {
+        match (self, other) {
+            (Self::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
+            (Self::Address(a), Host::Address(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// The port behind a host: none, empty, or a number.
+#[expect(clippy::option_option, reason = "no port is not the same as a bad one")]
+fn port(rest: &str) -> Option<Option<u16>> {
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Some(None),
+        Some("") => Some(None),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok().map(Some),
+        _ => None,
+    }
+}
+
+impl Hosts {
+    /// The loopback names and addresses only.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            names: vec!["localhost".into()],
+            addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            all_addresses: false,
+        }
+    }
+
+    /// Adds `hosts`, which are names or addresses without port. What is neither is left out.
+    pub fn add<'h>(&mut self, hosts: impl IntoIterator<Item = &'h str>) {
+        for host in hosts {
+            match Host::parse(host.as_bytes()) {
+                Some((Host::Name(name), _)) => {
+                    self.names.push(name.to_ascii_lowercase().into_boxed_str());
+                }
+                Some((Host::Address(address), _)) => self.addresses.push(address),
+                None => {}
+            }
+        }
+        self.names.sort_unstable();
+        self.names.dedup();
+    }
+
+    /// Adds every address, for a listener that is bound to all of them and may be behind a
+    /// translation of addresses: no name can be rebound to a literal.
+    pub const fn add_all_addresses(&mut self) {
+        self.all_addresses = true;
+    }
+
+    /// Whether a listener may be addressed as `host`; `local` is the connection's own address,
+    /// which no name can be rebound to.
+    #[must_use]
+    pub fn allows(&self, host: Host<'_>, local: IpAddr) -> bool {
+        match host {
+            Host::Address(address) => {
+                self.all_addresses
+                    || (address == local.to_canonical() && !address.is_unspecified())
+                    || self.addresses.contains(&address)
+            }
+            Host::Name(name) => self.names.binary_search_by(|known| compare(known, name)).is_ok(),
+        }
+    }
+}
+
+/// Compares a name in lower case with one in any case.
+fn compare(known: &str, name: &str) -> Ordering {
+    known.bytes().cmp(name.bytes().map(|b| b.to_ascii_lowercase()))
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,75 @@
+//! Tells people what became of an attempt: log, metrics, report.
+
+use std::time::Duration;
+
+use super::super::exchange::Means;
+use super::super::failure::Failure;
+use super::super::schedule::Span;
+use super::Refresher;
+use crate::vocab::Moment;
+
+impl Refresher {
+    /// Loud only when the reason is another one than before.
+    pub(super) fn tell_failure(&self, failure: &Failure, usable: bool, retry_in: Duration) {
+        let failures = self.schedule.failures();
+        self.handle.metrics().consecutive_failures.set(failures.into());
+        self.handle.tell(|report| {
+            report.failure = Some(failure.clone());
+            report.consecutive_failures = failures;
+        });
+        let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);
+        let token = self.handle.name();
+        let reason = failure.reason.as_str();
+        let detail = failure.detail.as_str();
+        let retry_in_s = retry_in.as_secs_f64();
+        match (failure.reason.is_permanent(), changed) {
+            (true, true) => tracing::error!(
+                %token, reason, detail, usable, failures, retry_in_s,
+                advice = failure.reason.advice(), "token not obtained"
+            ),
+            (false, true) => tracing::warn!(
+                %token, reason, detail, usable, failures, retry_in_s,
+                advice = failure.reason.advice(), "token not obtained"
+            ),
+            (_, false) => tracing::info!(
+                %token, reason, detail, usable, failures, retry_in_s, "token not obtained"
+            ),
+        }
+    }
+
+    pub(super) fn tell_success(
+        &self,
+        means: Means,
+        generation: u64,
+        span: &Span,
+        same: bool,
+        next: Option<Moment>,
+    ) {
+        let now = Moment::now();
+        let metrics = self.handle.metrics();
+        metrics.consecutive_failures.set(0);
+        metrics.last_success.set(now.to_wall().0);
+        metrics.expiry.set(span.expires().map_or(0.0, |at| at.to_wall().0));
+        self.handle.tell(|report| {
+            report.failure = None;
+            report.consecutive_failures = 0;
+            report.last_success = Some(now);
+            report.last_means = means.as_str();
+        });
+        let lifetime = span.lifetime.map(|lifetime| lifetime.as_secs_f64());
+        let renew_in = next.map(|next| now.until(next).as_secs_f64());
+        if same && self.source.period().is_some() {
+            tracing::debug!(token = %self.handle.name(), "value unchanged");
+            return;
+        }
+        tracing::info!(
+            token = %self.handle.name(),
+            means = means.as_str(),
+            generation,
+            unchanged = same,
+            lifetime_s = lifetime,
+            renew_in_s = renew_in,
+            "token obtained"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! TLS towards upstreams: the credential goes only to the server that the configuration names.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::support::{Sidecar, Upstream};
+
+/// A certificate authority and the file that it is trusted by.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{name}.pem"));
+        fs::write(&file, certificate.pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), file }
+    }
+
+    /// A server for `names` that answers every connection once, and how many bytes of requests
+    /// it has read.
+    fn server(&self, names: &[&str], expired: bool) -> (u16, Arc<AtomicUsize>) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        if expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(bearerd::net::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut tls = StreamOwned::new(connection, stream);
+                let mut head = [0; 4096];
+                let read = tls.read(&mut head).unwrap_or(0);
+                count.fetch_add(read, Ordering::SeqCst);
+                let text = String::from_utf8_lossy(&head[..read]).to_ascii_lowercase();
+                let ours = text.contains("authorization: bearer secret-credential\r\n");
+                let body = if ours { "ours" } else { "bare" };
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\n{body}"
+                );
+                if read > 0 && tls.write_all(answer.as_bytes()).is_ok() {
+                    tls.conn.send_close_notify();
+                    tls.flush().unwrap();
+                }
+            }
+        });
+        (port, seen)
+    }
+}
+
+fn sidecar(port: u16, trusted: &Authority) -> Sidecar {
+    // Only the URL of the route is used; the plain upstream stands by for the harness.
+    let nobody = Upstream::run(|_| Ok(()));
+    let file = trusted.file.display();
+    Sidecar::start(
+        &nobody,
+        &format!(
+            "routes: [{{upstream: 'https://localhost:{port}', tls: {{ca_file: '{file}'}}, inject: {{Authorization: Bearer secret-credential}}}}]"
+        ),
+    )
+}
+
+#[test]
+fn a_trusted_server_of_the_right_name_gets_the_credential() {
+    let authority = Authority::new("right");
+    let (port, _) = authority.server(&["localhost"], false);
+    let sidecar = sidecar(port, &authority);
+    let answer = sidecar.client().get("/");
+    assert_eq!((answer.status(), answer.body.as_slice()), (200, b"ours".as_slice()));
+}
+
+#[test]
+fn no_other_server_sees_a_byte_of_a_request() {
+    let ours = Authority::new("ours");
+    let theirs = Authority::new("theirs");
+    for (what, (port, seen)) in [
+        ("another authority", theirs.server(&["localhost"], false)),
+        ("another name", ours.server(&["other.example"], false)),
+        ("an expired certificate", ours.server(&["localhost"], true)),
+    ] {
+        let sidecar = sidecar(port, &ours);
+        let answer = sidecar.client().get("/");
+        assert_eq!(answer.status(), 502, "{what}");
+        assert_eq!(answer.refusal(), "upstream-tls", "{what}");
+        assert_eq!(seen.load(Ordering::SeqCst), 0, "{what}");
+    }
+}
