@@ -232,6 +232,6 @@ impl Drop for Answer {
                 arrival.is_complete()
             }
         };
-        self.record.close(now, whole);
+        self.record.end(now, whole);
     }
 }

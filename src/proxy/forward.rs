@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
-use super::headers::{self, Client, Survey};
+use super::headers::{self, Survey};
 use super::refusal::Refusal;
 use super::replay::{Keep, Upload};
 use super::route::Route;
 use super::upstream::{Failure, Over};
-use crate::server::Expired;
+use crate::server::{Expired, Peer};
 use crate::token::handle::Rejected;
 use crate::token::present::Presented;
 use crate::token::rejection::Verdict;
@@ -37,8 +37,6 @@ pub(super) struct Trip<'t> {
     pub(super) token_wait: Duration,
     /// The credential that is sent, or was sent last.
     pub(super) presented: Arc<Presented>,
-    /// Whether it has been made once.
-    pub(super) sent: bool,
 }
 
 /// The route's credential, waiting for it if it has to; it is `now`.
@@ -64,22 +62,25 @@ pub(super) async fn credential(
 }
 
 impl Trip<'_> {
-    /// Sends the request and returns the answer that counts, fit for the client.
+    /// Sends the request and returns the answer that counts, and whether it rejects the
+    /// credential.
     ///
     /// # Errors
     /// No answer, or none that can be passed on.
-    pub(super) async fn send(&mut self, body: Incoming) -> Result<Response<Arrival>, Refusal> {
+    pub(super) async fn send(
+        &mut self,
+        body: Incoming,
+    ) -> Result<(Response<Arrival>, bool), Refusal> {
         let route = self.route;
-        let watch = &self.client.peer.watch;
-        let (upload, keep) = Upload::new(body, route, watch, route.can_be_rejected());
+        let (upload, keep) = Upload::new(body, route, &self.peer.watch, route.can_be_rejected());
         let has_body = !upload.is_empty();
         let first = self.dispatch(upload).await?;
         if !route.may_reject(first.status().as_u16()) {
-            return self.finished(first, false);
+            return Ok((first, false));
         }
         let (first, rejected) = Box::pin(self.judge(first)).await?;
         if rejected.is_empty() {
-            return self.finished(first, false);
+            return Ok((first, false));
         }
         let is_renewable =
             |index: &usize| route.presentation.reject(&self.presented, *index) != Rejected::Ignored;
@@ -149,7 +150,7 @@ impl Trip<'_> {
                 Ok((response, lease)) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
-                    return Ok(response.map(|body| Arrival::new(body, lease)));
+                    return checked(response.map(|body| Arrival::new(body, lease)));
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
@@ -186,8 +187,8 @@ impl Trip<'_> {
         headers::frame(&mut headers, &upload, self.had_length);
         headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
         *request.headers_mut() = headers;
         request
     }
@@ -207,8 +208,7 @@ impl Trip<'_> {
                     Verdict::Yes => true,
                     Verdict::NeedsBody => {
                         if body.is_none() {
-                            let peek =
-                                self.client.peer.watch.limit(arrival.peek(MOST_JUDGED)).await;
+                            let peek = self.peer.watch.limit(arrival.peek(MOST_JUDGED)).await;
                             body = Some(peek.map_err(expired)?.map_err(Refusal::Reset)?);
                         }
                         let whole = body.as_ref().and_then(Option::as_ref);
@@ -229,11 +229,12 @@ impl Trip<'_> {
 }
 
 /// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
-fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), Refusal> {
+fn checked(mut response: Response<Arrival>) -> Result<Response<Arrival>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::Malformed("switches protocols unasked".into()));
     }
     *response.version_mut() = Version::HTTP_11;
+    let found = Survey::of(response.headers());
     if found.has(Survey::TRANSFER_ENCODING) {
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
         let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -244,7 +245,7 @@ fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), 
         if response.headers_mut().remove(CONTENT_LENGTH).is_some() {
             response.body_mut().last();
         }
-    } else if found.has(Survey::LENGTHS) {
+    } else if found.has(Survey::CONTENT_LENGTH) {
         settle_length(response.headers_mut())?;
     }
     if found.has(Survey::WWW_AUTHENTICATE)
@@ -252,12 +253,16 @@ fn check_framing(response: &mut Response<Arrival>, found: Survey) -> Result<(), 
     {
         response.body_mut().last();
     }
-    Ok(())
+    Ok(response)
 }
 
 /// Makes one length of several. hyper has seen to it that they are the same.
 fn settle_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let first = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    if lengths.next().is_none() && !first.contains(&b',') {
+        return Ok(());
+    }
     let one = first.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
     let one = HeaderValue::from_bytes(one)
         .map_err(|_| Refusal::Malformed("has no valid length".into()))?;

@@ -70,7 +70,7 @@ pub(super) struct Wire {
 struct Spare(Box<Wire>);
 
 /// A connection in use. It goes back to the pool by [`Lease::give_back`] only; dropping it
-/// closes it. It is a pointer, because it is handed on many times.
+/// closes it.
 #[derive(Debug)]
 pub(super) struct Lease(Option<Box<Wire>>);
 
@@ -100,7 +100,7 @@ impl Lease {
     /// Takes the connection that waited last, if any is still good.
     pub(super) fn take(shop: &Arc<Shop>, now: Moment) -> Option<Self> {
         loop {
-            let mut spare =
+            let spare =
                 POOL.with_borrow_mut(|pool| pool.shelf(shop).and_then(|shelf| shelf.spares.pop()))?;
             shop.waiting.dec();
             let Spare(mut wire) = spare;

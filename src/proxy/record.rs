@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use http::Method;
+use tracing::Level;
 
 use super::route::Route;
 use crate::vocab::Moment;
 
-/// A request under way.
+/// A request under way. Dropping it closes the books, so that an answer which the client does
+/// not wait for is counted too.
 #[derive(Debug)]
 pub(super) struct Record {
     started: Moment,
@@ -16,12 +18,21 @@ pub(super) struct Record {
     route: Option<Arc<Route>>,
     status: u16,
     bytes: u64,
-    closed: bool,
+    whole: bool,
+    ended: Option<Moment>,
 }
 
 impl Record {
     pub(super) fn start(method: Method) -> Self {
-        Self { started: Moment::now(), method, route: None, status: 0, bytes: 0, closed: false }
+        Self {
+            started: Moment::now(),
+            method,
+            route: None,
+            status: 0,
+            bytes: 0,
+            whole: false,
+            ended: None,
+        }
     }
 
     /// When the request came.
@@ -45,11 +56,17 @@ impl Record {
         self.bytes += bytes as u64;
     }
 
-    /// Closes the books: the answer is over, `whole` or not.
-    pub(super) fn close(&mut self, now: Moment, whole: bool) {
-        self.closed = true;
+    /// The answer is over, `whole` or not.
+    pub(super) const fn end(&mut self, now: Moment, whole: bool) {
+        self.ended = Some(now);
+        self.whole = whole;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
         let route = self.route.as_deref();
-        let took = now.since(self.started);
+        let took = self.ended.unwrap_or_else(Moment::now).since(self.started);
         if let Some(route) = route {
             route.metrics.in_flight.dec();
             let series = route.metrics.method(&self.method);
@@ -57,24 +74,17 @@ impl Record {
             // 499 is what nginx writes where the client left before there was an answer.
             series.code(if self.status == 0 { 499 } else { self.status }).inc();
         }
-        tracing::debug!(
-            target: "bearerd::access",
-            route = route.map_or("-", |route| route.name.as_str()),
-            method = %self.method,
-            status = self.status,
-            bytes = self.bytes,
-            aborted = !whole,
-            ?took,
-            "request"
-        );
-    }
-}
-
-impl Drop for Record {
-    /// An answer that the client did not wait for is counted too.
-    fn drop(&mut self) {
-        if !self.closed {
-            self.close(Moment::now(), false);
+        if tracing::enabled!(target: "bearerd::access", Level::DEBUG) {
+            tracing::debug!(
+                target: "bearerd::access",
+                route = route.map_or("-", |route| route.name.as_str()),
+                method = %self.method,
+                status = self.status,
+                bytes = self.bytes,
+                aborted = !self.whole,
+                took = ?took,
+                "request"
+            );
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri, header::HOST};
@@ -21,7 +20,7 @@ use crate::server::{Host, Limits};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::token::handle::Handle;
-use crate::token::present::{Presentation, Presented};
+use crate::token::present::Presentation;
 use crate::vocab::{Place, RouteName, TokenName};
 
 /// A route that cannot be set up.
@@ -70,7 +69,6 @@ pub struct Route {
     pub(super) metrics: RouteMetrics,
     pub(super) upstream: Upstream,
     pub(super) rules: Rules,
-    template: ArcSwapOption<Template>,
     /// The status codes that any token's rules of rejection name.
     rejecting: Vec<u16>,
 }
@@ -206,7 +204,6 @@ impl Route {
             metrics,
             upstream,
             rules,
-            template: ArcSwapOption::empty(),
             rejecting,
             name,
         })
@@ -233,55 +230,13 @@ impl Route {
         if permitted { Ok(()) } else { Err(Refusal::Denied) }
     }
 
-    /// The target to send upstream, from one that the guard has put in origin-form.
-    ///
-    /// # Errors
-    /// A query from which a parameter cannot be removed; a path that grows too long.
-    pub(super) fn target(&self, uri: Uri) -> Result<Uri, Refusal> {
-        let uri = match &*self.rules.query {
-            [] => uri,
-            keys => {
-                let (uri, removed) = target::without_parameters(uri, keys)?;
-                if removed {
-                    self.stripped(self.rules.query_place);
-                }
-                uri
-            }
-        };
-        if uri.path() == "*" || (self.cut.is_empty() && self.base.is_empty()) {
-            return Ok(uri);
-        }
+    /// The target to send upstream.
+    pub(super) fn target(&self, uri: &Uri) -> Result<Uri, Refusal> {
         let target = uri.path_and_query().ok_or(Refusal::Target)?;
+        if target.as_str() == "*" {
+            return Ok(Uri::from(PathAndQuery::from_static("*")));
+        }
         target::rewritten(target, &self.cut, &self.base).ok_or(Refusal::Path("is too long"))
-    }
-
-    /// Counts a credential of a client that does not go on.
-    fn stripped(&self, place: usize) {
-        if let Some(counter) = self.metrics.stripped.get(place) {
-            counter.inc();
-        }
-    }
-
-    /// The fields of a request as the upstream gets it. A request that is sent `again` has been
-    /// counted.
-    pub(super) fn outgoing(
-        &self,
-        client: Client<'_>,
-        presented: &Arc<Presented>,
-        again: bool,
-    ) -> HeaderMap {
-        let count = |place| {
-            if !again {
-                self.stripped(place);
-            }
-        };
-        let template = self.template.load();
-        if let Some(template) = template.as_ref().filter(|template| template.is_of(presented)) {
-            return headers::to_upstream(client, &self.rules, template, count);
-        }
-        let template = Arc::new(Template::new(&self.rules, presented));
-        self.template.store(Some(Arc::clone(&template)));
-        headers::to_upstream(client, &self.rules, &template, count)
     }
 
     /// Whether an answer of this status may reject the credential.

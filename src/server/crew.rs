@@ -23,6 +23,7 @@ use super::problem::Own;
 use super::socket::Socket;
 use super::watch::{Clock, Verdict, Watch, poll_verdict};
 use super::{Fleet, Handed, Handler, Limits, Peer, SHORTEST_TICK};
+use crate::vocab::descriptors;
 
 /// hyper reads and buffers at most so much of a body at a time; large reads save a third of the
 /// work of a large body, and 64 KiB heads need at least this.
@@ -103,7 +104,8 @@ impl<H: Handler> Crew<H> {
         if let Some(counters) = &fleet.counters {
             counters.accepted.inc();
         }
-        if fleet.connections() >= fleet.limits.connections {
+        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&stream);
+        if starved || fleet.connections() >= fleet.limits.connections {
             fleet.refusals().count(Own::Crowded);
             drop(stream.try_write(&Own::Crowded.problem().to_bytes()));
             return;

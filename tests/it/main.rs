@@ -1,5 +1,4 @@
 //! Behaviour over real sockets.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]

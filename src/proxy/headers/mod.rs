@@ -11,8 +11,6 @@ mod tests;
 mod rules;
 mod survey;
 
-use std::sync::Arc;
-
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
@@ -22,7 +20,7 @@ use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use prometheus::IntCounter;
 
-use self::rules::{Fate, is_forwarding, is_hop_by_hop};
+use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
 use super::cors;
@@ -34,15 +32,11 @@ use crate::token::present::{Mode, Presented};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 const ZERO: HeaderValue = HeaderValue::from_static("0");
-
-/// As many fields as most requests have.
-const ROOM: usize = 24;
 
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
@@ -161,6 +155,49 @@ fn names_us(line: &HeaderValue, pseudonym: &str) -> bool {
     line.as_bytes()
         .split(|b| matches!(b, b',' | b' ' | b'\t'))
         .any(|word| word.eq_ignore_ascii_case(pseudonym.as_bytes()))
+}
+
+fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usize)) {
+    let (names, place) = match cookies {
+        Cookies::Kept => return,
+        Cookies::AllRemoved { place } => {
+            if headers.remove(COOKIE).is_some() {
+                count(*place);
+            }
+            return;
+        }
+        Cookies::Removed { names, place } => (names, *place),
+    };
+    let is_stripped = |pair: &[u8]| {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        names.iter().any(|stripped| stripped.as_bytes() == name)
+    };
+    let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    if !lines.iter().any(|line| line.as_bytes().split(|b| *b == b';').any(is_stripped)) {
+        return;
+    }
+    count(place);
+    headers.remove(COOKIE);
+    for line in lines {
+        let kept: Vec<&[u8]> =
+            line.as_bytes().split(|b| *b == b';').filter(|pair| !is_stripped(pair)).collect();
+        let kept = kept.join(&b';');
+        if let Ok(value) = HeaderValue::from_bytes(kept.trim_ascii())
+            && !value.is_empty()
+        {
+            headers.append(COOKIE, value);
+        }
+    }
+}
+
+/// Puts the injected fields in, in place of whatever is there under their names. Nothing may touch
+/// the fields between this and the upstream.
+pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
+    for (name, value, mode) in &presented.fields {
+        if *mode == Mode::Set || !headers.contains_key(name) {
+            headers.insert(name, value.clone());
+        }
+    }
 }
 
 /// Says how the body is framed, from the body alone: the client's own words about it are gone.

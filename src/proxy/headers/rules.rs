@@ -18,17 +18,20 @@ pub(in super::super) struct Rules {
     /// What is removed from answers.
     pub(super) answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
-    pub(in super::super) query_place: usize,
+    pub(super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
     pub(super) forwarded: bool,
     pub(super) via: Option<Via>,
 }
 
-/// A field that never comes from the client, and where a client's own is counted.
+/// A field that never comes from the client.
 #[derive(Debug)]
 struct Protected {
     name: HeaderName,
+    /// Where a client's own is counted.
     place: usize,
+    /// The route sets it, which replaces whatever is there.
+    replaced: bool,
 }
 
 #[derive(Debug)]
@@ -60,12 +63,14 @@ impl Via {
 
 /// What a name is to the policy.
 pub(super) enum Fate {
-    /// It goes on to the upstream.
-    Pass,
-    /// It does not go on.
-    Drop,
-    /// It is a client's credential, which does not go on either, and is counted at this place.
+    /// It stays.
+    Stay,
+    /// It goes, silently.
+    Go,
+    /// It is a client's credential, counted at this place.
     Strip(usize),
+    /// The same, but it need not go: the injection replaces it.
+    Replace(usize),
 }
 
 impl Rules {
@@ -81,9 +86,9 @@ impl Rules {
         let mut protected: Vec<Protected> = Vec::new();
         let injected = all.iter().flat_map(|route| &route.inject);
         let injected = injected.filter(|(_, field)| field.mode() == Mode::Set);
-        let is_optional = |name: &HeaderName| {
+        let own_mode = |name: &HeaderName| {
             let own = own.inject.iter().find(|(field, _)| field.as_header() == name);
-            own.is_some_and(|(_, field)| field.mode() == Mode::Default)
+            own.map(|(_, field)| field.mode())
         };
         let strip = &own.strip;
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
@@ -92,10 +97,13 @@ impl Rules {
             .chain(strip.headers.iter().map(FieldName::as_header))
             .chain(caller);
         for name in names {
-            if !is_optional(name) && protected.iter().all(|known| known.name != name) {
-                protected.push(Protected { name: name.clone(), place: places.len() });
-                places.push(name.as_str().to_owned());
+            let mode = own_mode(name);
+            if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
+                continue;
             }
+            let replaced = mode == Some(Mode::Set);
+            protected.push(Protected { name: name.clone(), place: places.len(), replaced });
+            places.push(name.as_str().to_owned());
         }
         let mut place = |name: String| {
             places.push(name);
@@ -136,7 +144,11 @@ impl Rules {
     /// What becomes of a request's field.
     pub(super) fn fate(&self, name: &HeaderName) -> Fate {
         if let Some(known) = self.protected.iter().find(|known| known.name == name) {
-            return Fate::Strip(known.place);
+            return if known.replaced {
+                Fate::Replace(known.place)
+            } else {
+                Fate::Strip(known.place)
+            };
         }
         if is_ours(name) {
             return Fate::Go;
@@ -153,7 +165,7 @@ impl Rules {
         if let Some(known) = self.protected.iter().find(|known| known.name == folded) {
             return Fate::Strip(known.place);
         }
-        if is_ours(&folded) { Fate::Drop } else { Fate::Pass }
+        if is_ours(&folded) { Fate::Go } else { Fate::Stay }
     }
 }
 

@@ -1,27 +1,16 @@
-//! Which of the fields that matter are there, found in one pass. Most messages have few of them,
+//! Which of the fields that matter are there, found in one pass. Most requests have few of them,
 //! and looking each one up costs more than the pass.
 
 use http::{HeaderMap, header};
 
-use super::rules::is_hop_by_hop;
-
 /// A set of fields that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Survey {
-    fields: u16,
-    longest: usize,
-}
+pub(in super::super) struct Survey(u16);
 
 impl Survey {
-    /// Other fields that end at the next hop, and `Alt-Svc`.
-    pub(in super::super) const BETWEEN: u16 = 1;
-    /// `Connection`, saying no more than `close` or `keep-alive`.
-    pub(in super::super) const CONNECTION: u16 = 1 << 1;
-    /// `Connection`, naming fields.
-    pub(in super::super) const NAMES: u16 = 1 << 10;
-    pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 2;
-    /// More than one length.
-    pub(in super::super) const LENGTHS: u16 = 1 << 11;
+    pub(in super::super) const CONNECTION: u16 = 1;
+    pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 1;
+    pub(in super::super) const COOKIE: u16 = 1 << 2;
     pub(in super::super) const EXPECT: u16 = 1 << 3;
     /// One of those by which a browser tells on whose behalf it asks.
     pub(in super::super) const PAGE: u16 = 1 << 4;
@@ -51,16 +40,6 @@ impl Survey {
 
     /// Whether any of these is there.
     pub(in super::super) const fn has(self, fields: u16) -> bool {
-        self.fields & fields != 0
+        self.0 & fields != 0
     }
-
-    /// The length of the longest value.
-    pub(in super::super) const fn longest(self) -> usize {
-        self.longest
-    }
-}
-
-/// Whether a token or a whole value of `Connection` names no field, or one that ends here anyway.
-pub(super) fn is_plain(token: &[u8]) -> bool {
-    [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
 }

@@ -36,12 +36,17 @@ fn presented() -> Presented {
 }
 
 fn sent(fields: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
-    }
     let (rules, places) = rules(ROUTES);
-    let template = Template::new(&rules, &Arc::new(presented()));
+    let counters: Vec<IntCounter> = places
+        .iter()
+        .enumerate()
+        .map(|(i, _)| IntCounter::new(format!("c{i}"), "help").unwrap())
+        .collect();
+    let mut request = http::Request::builder();
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let (mut head, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
     let found = Survey::of(&head.headers);
     strip(&mut head, found, &rules, &counters).unwrap();
