@@ -11,6 +11,10 @@ demo:
 test:
     cargo test
 
+# a minute of each system's story; too long for `cargo test`
+stories:
+    cargo test --test it -- --ignored
+
 lint:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings

@@ -4,6 +4,7 @@
 //! load on the data path can starve renewal or probes. The workers carry requests, each on a
 //! thread and runtime of its own.
 
+mod harden;
 mod notify;
 mod obtain;
 mod reload;
@@ -25,7 +26,7 @@ use self::signals::Signals;
 use crate::admin::{Admin, RouteInfo, View};
 use crate::config::{Config, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
-use crate::proxy::{Proxy, State};
+use crate::proxy::{NoRandomNumbers, Proxy, State};
 use crate::server::{self, Counters, Hosts, Listener, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -53,6 +54,9 @@ pub enum StartError {
     /// A route could not be set up.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// Callers could not be judged.
+    #[error(transparent)]
+    Caller(#[from] NoRandomNumbers),
     /// The metrics could not be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -96,6 +100,7 @@ pub fn run_then(
     overrides: Overrides,
     listening: impl FnOnce(Bound),
 ) -> Result<(), StartError> {
+    harden::no_core_dumps();
     let metrics = Arc::new(Metrics::new()?);
     let config = &loaded.config;
     let proxy_listener = bind("listen", config.listen.value.0)?;
@@ -254,10 +259,19 @@ fn state(
     tokens: &Tokens,
     metrics: &Metrics,
     requests: &Shutdown,
-) -> Result<State, RouteError> {
-    let surroundings =
-        Surroundings { limits: &config.limits, metrics, shutdown: requests, via: config.via };
+) -> Result<State, StartError> {
+    let surroundings = Surroundings {
+        limits: &config.limits,
+        metrics,
+        shutdown: requests,
+        via: config.via,
+        caller: config.caller.as_ref().map(|caller| caller.header.value.as_header()),
+    };
     let routes = Routes::new(&config.routes, |name| tokens.handle(name), surroundings)?;
     let hosts = config.hosts.iter().map(crate::vocab::Text::as_str);
-    Ok(State::new(routes, hosts, config.token_wait.0))
+    let state = State::new(routes, hosts, config.token_wait.0);
+    match &config.caller {
+        Some(caller) => Ok(state.with_caller(caller)?),
+        None => Ok(state),
+    }
 }

@@ -42,7 +42,8 @@ impl Running {
         requests: &Shutdown,
         tasks: &Shutdown,
     ) -> Result<Self, StartError> {
-        let Loaded { config, plans } = loaded;
+        let Loaded { config, plans, warnings } = loaded;
+        warn(&warnings);
         let tokens = Arc::new(Tokens::new(plans, &Tokens::default(), metrics, tasks));
         let state = state(&config, &tokens, metrics, requests)?;
         Ok(Self {
@@ -105,7 +106,8 @@ impl Running {
     }
 
     fn replace(&mut self, loaded: Loaded) -> Result<(), StartError> {
-        let Loaded { config, plans } = loaded;
+        let Loaded { config, plans, warnings } = loaded;
+        warn(&warnings);
         for (key, differs) in [
             ("listen", config.listen.value != self.config.listen.value),
             ("admin", config.admin.value != self.config.admin.value),
@@ -125,6 +127,12 @@ impl Running {
         old.stop_all_but(&tokens, &self.metrics);
         self.config = config;
         Ok(())
+    }
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

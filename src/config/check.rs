@@ -2,13 +2,15 @@
 //! listeners and upstreams do not bite each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::Config;
 use crate::proxy::route;
 use crate::token::Plan;
 use crate::token::source::Source;
+use crate::token::state::StateFile;
 use crate::token::template::Template;
-use crate::vocab::{Mistake, Place, Problems, TokenName, nearest};
+use crate::vocab::{Exposure, Mistake, Place, Problems, TokenName, nearest};
 
 /// A configuration without known mistakes.
 #[derive(Debug)]
@@ -17,37 +19,87 @@ pub struct Loaded {
     pub config: Config,
     /// The tokens, ready to be started.
     pub plans: Vec<Plan>,
+    /// What works and should be otherwise.
+    pub warnings: Vec<String>,
 }
 
 /// Checks everything and reports everything. `problems` are those found while reading; scalars
 /// with a problem are placeholders, so nothing is used if there is one.
 pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Problems> {
     let mut plans = Vec::new();
+    let mut warnings = Vec::new();
     if problems.is_empty() {
         for (name, kind) in &config.tokens {
             if let Some(source) = kind.value.plan(kind.place, &mut problems) {
                 plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
             }
         }
-        secrets(&plans, &mut problems);
+        secrets(&config, &plans, &mut warnings, &mut problems);
         references(&config, &plans, &mut problems);
         cycles(&config, &plans, &mut problems);
+        states(&config, &plans, &mut problems);
         listeners(&config, &mut problems);
+        reach(&config, &mut problems);
         route::check(&config.routes, &mut problems);
     }
-    if problems.is_empty() { Ok(Loaded { config, plans }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Loaded { config, plans, warnings }) } else { Err(problems) }
 }
 
 /// Every secret can be read now. A secret that vanishes later is another matter: the last good
 /// value is kept.
-fn secrets(plans: &[Plan], problems: &mut Problems) {
+fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems: &mut Problems) {
+    const HINT: &str = "create it, or name the place where it is";
+    let mut guarded = Vec::new();
     for secret in plans.iter().flat_map(|plan| plan.source.secrets()) {
         if let Err(failure) = secret.read() {
-            problems.add(
-                secret.place(),
-                Mistake::new(failure.detail).hint("create it, or name the place where it is"),
-            );
+            problems.add(secret.place(), Mistake::new(failure.detail).hint(HINT));
         }
+        guarded.push((secret.source(), secret.place()));
+    }
+    if let Some(caller) = &config.caller {
+        if let Err(error) = caller.secret.read() {
+            problems.add(caller.secret.place, Mistake::from(error).hint(HINT));
+        }
+        guarded.push((&caller.secret.value, caller.secret.place));
+    }
+    for (secret, place) in guarded {
+        match secret.exposure() {
+            Exposure::None => {}
+            Exposure::Readable => {
+                let warning = format!("the secret in {} is readable by others", secret.describe());
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+            Exposure::Writable => {
+                let what = format!("the secret in {} is writable by everybody", secret.describe());
+                problems.add(place, Mistake::new(what).hint("take the permission away: chmod o-w"));
+            }
+        }
+    }
+}
+
+/// Who reaches `listen` has the tokens' authority, so others than this machine's programs must
+/// prove something, or be kept away by something that the configuration answers for (S8).
+/// `admin` lends out no authority and may be bound to a Pod's address.
+fn reach(config: &Config, problems: &mut Problems) {
+    let listen = &config.listen;
+    if !listen.value.0.ip().is_loopback() && config.caller.is_none() && !config.exposed {
+        let what = format!("whoever reaches {} would have the tokens' authority", listen.value.0);
+        let mistake = Mistake::new(what).hint(
+            "listen at a loopback address, have callers prove themselves by `caller`, or say \
+             `exposed: true` if the network lets none but the intended callers through",
+        );
+        problems.add(listen.place, mistake);
+    }
+    if let Some(caller) = &config.caller
+        && route::is_untouchable(caller.header.value.as_header())
+    {
+        let what = format!(
+            "`{}` routes or frames a request and cannot hold a proof",
+            caller.header.value.as_header()
+        );
+        problems.add(caller.header.place, Mistake::new(what).hint("use another field"));
     }
 }
 
@@ -140,6 +192,23 @@ fn cycles(config: &Config, plans: &[Plan], problems: &mut Problems) {
             if seen.insert(name) {
                 open.extend(parents.get(name).into_iter().flatten());
             }
+        }
+    }
+}
+
+/// No two tokens keep their state in one file: each would take the other's refresh token for its
+/// own.
+fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
+    let mut known: BTreeMap<&Path, &TokenName> = BTreeMap::new();
+    for plan in plans {
+        let state = plan.source.refreshing().and_then(|refreshing| refreshing.state.as_ref());
+        let Some(path) = state.map(StateFile::path) else { continue };
+        if let Some(other) = known.insert(path, &plan.name) {
+            let what = format!("`{}` and `{other}` keep their state in the same file", plan.name);
+            problems.add(
+                config.tokens[&plan.name].place,
+                Mistake::new(what).hint("name a file of its own for each token"),
+            );
         }
     }
 }

@@ -18,9 +18,16 @@ impl Loaded {
         line(format_args!("ok: {} token(s), {} route(s)", self.plans.len(), config.routes.len()));
         line(format_args!("listen {}, admin {}", config.listen.value.0, config.admin.value.0));
         if !config.listen.value.0.ip().is_loopback() {
+            let proof = match &config.caller {
+                Some(caller) => format!("and sends `{}`", caller.header.value.as_header()),
+                None => "and needs no proof".to_owned(),
+            };
             line(format_args!(
-                "warning: `listen` is not a loopback address; whoever reaches it has the tokens' authority"
+                "warning: `listen` is not a loopback address; whoever reaches it {proof} has the tokens' authority"
             ));
+        }
+        for warning in &self.warnings {
+            line(format_args!("warning: {warning}"));
         }
         for plan in &self.plans {
             let used =

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 pub use self::check::Loaded;
-use crate::proxy::route;
+use crate::proxy::{caller, route};
 use crate::server::Limits;
 use crate::token::source::Kind;
 use crate::vocab::{
@@ -38,6 +38,12 @@ pub struct Config {
     /// Where metrics and probes are served.
     #[serde(default = "default_admin")]
     pub admin: At<Address>,
+    /// Says that `listen` may be reached by others than this machine's programs although nothing
+    /// but the network keeps them from using the tokens. Default `false`.
+    #[serde(default)]
+    pub exposed: bool,
+    /// A secret by which callers prove that they may use the proxy. Default: none.
+    pub caller: Option<caller::Settings>,
     /// Threads that carry requests; as many as the machine (or its cgroup) has CPUs unless said
     /// otherwise.
     pub workers: Option<u16>,

@@ -1,8 +1,8 @@
 //! What of an upstream may be called: the `allow` and `deny` lists of a route.
 //!
 //! A route lends out authority, so it should lend no more than is needed; token endpoints above
-//! all must not be reachable through it. Paths are judged in the widest reading that a server may
-//! have of them, while they are sent as they came.
+//! all must not be reachable through it. Paths are sent as they came; `deny` judges them in the
+//! widest reading that a server may have of them, `allow` in the narrowest.
 
 use std::borrow::Cow;
 
@@ -82,15 +82,17 @@ impl Access {
             return true;
         }
         let path = head.uri.path();
-        let asked = widest(path);
         let rest = path.strip_prefix(cut).unwrap_or(path);
-        let sent: Cow<'_, str> = if cut.is_empty() && base.is_empty() {
-            Cow::Borrowed(&*asked)
+        let sent = if cut.is_empty() && base.is_empty() {
+            Cow::Borrowed(path)
         } else {
-            Cow::Owned(widest(&format!("{base}{rest}")).into_owned())
+            Cow::Owned(format!("{base}{rest}"))
         };
-        let applies = |judge: &Judge| judge.applies(head, &asked, &sent);
-        !self.deny.iter().any(applies) && (self.allow.is_empty() || self.allow.iter().any(applies))
+        let any = |judges: &[Judge], read: fn(&str) -> Cow<'_, str>| {
+            let (asked, sent) = (read(path), read(&sent));
+            judges.iter().any(|judge| judge.applies(head, &asked, &sent, read))
+        };
+        !any(&self.deny, widest) && (self.allow.is_empty() || any(&self.allow, narrowest))
     }
 }
 
@@ -98,10 +100,7 @@ impl Judge {
     fn new(rule: &Rule) -> Self {
         let upper = |method: &At<Text>| method.as_str().to_ascii_uppercase();
         Self {
-            path: rule.path.as_ref().map(|path| {
-                let path = widest(path.as_str());
-                path.strip_suffix('/').unwrap_or(&path).into()
-            }),
+            path: rule.path.as_ref().map(|path| path.as_str().trim_end_matches('/').into()),
             methods: rule
                 .methods
                 .iter()
@@ -111,8 +110,15 @@ impl Judge {
         }
     }
 
-    fn applies(&self, head: &Parts, asked: &str, sent: &str) -> bool {
+    fn applies(
+        &self,
+        head: &Parts,
+        asked: &str,
+        sent: &str,
+        read: fn(&str) -> Cow<'_, str>,
+    ) -> bool {
         let by_path = self.path.as_deref().is_none_or(|prefix| {
+            let prefix = &*read(prefix);
             prefix.is_empty() || target::is_under(asked, prefix) || target::is_under(sent, prefix)
         });
         let by_method = self.methods.is_empty() || self.methods.contains(&head.method);
@@ -120,19 +126,31 @@ impl Judge {
     }
 }
 
-/// The reading of a path in which most spellings come to the same: decoded, in lower case, each
-/// segment without parameters and without the dots and spaces that some servers cut off its end.
-fn widest(path: &str) -> Cow<'_, str> {
+/// The reading of a path in which most spellings come to the same: decoded until nothing is left
+/// to decode, without case, each segment without parameters and without the dots and spaces that
+/// some servers cut off its end.
+pub(super) fn widest(path: &str) -> Cow<'_, str> {
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_');
     if path.bytes().all(plain) {
         return Cow::Borrowed(path);
     }
-    let decoded = percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
-    let segments: Vec<&str> = decoded
+    let mut decoded = path.to_owned();
+    while let Cow::Owned(further) = percent_decode_str(&decoded).decode_utf8_lossy() {
+        decoded = further;
+    }
+    // By way of upper case, so that letters with one capital become one.
+    let folded = decoded.to_uppercase().to_lowercase();
+    let segments: Vec<&str> = folded
         .split('/')
-        .map(|segment| segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']))
+        .map(|segment| segment.split(';').next().unwrap_or_default())
+        .map(|segment| segment.trim_end_matches(|c: char| c == '.' || c.is_whitespace()))
         .collect();
     Cow::Owned(segments.join("/"))
+}
+
+/// The reading that every server shares: decoded once.
+fn narrowest(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
 }
 
 /// Whether the query has a parameter of this name. One that cannot be decoded might be it.
@@ -176,6 +194,10 @@ mod tests {
             "/admin%20/x",
             "/admin?x",
             "/%41%44min/",
+            "/%2561dmin/",
+            "/%25254%31dmin/",
+            "/adm%C4%B1n/",
+            "/admin%09/x",
         ] {
             assert!(!permits(&access, "GET", target), "{target}");
         }
@@ -191,6 +213,10 @@ mod tests {
         assert!(!permits(&access, "POST", "/public/x"));
         assert!(!permits(&access, "GET", "/other"));
         assert!(!permits(&access, "GET", "/public/secret/x"));
+        assert!(permits(&access, "GET", "/publi%63/x"));
+        for other in ["/Public/x", "/public;a/x", "/public./x", "/publi%2563/x", "/public%20/x"] {
+            assert!(!permits(&access, "GET", other), "{other}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::pool::Lease;
 use super::record::Record;
 use crate::net::body::Body;
 use crate::server::Watch;
+use crate::token::present::Presented;
 use crate::vocab::Moment;
 
 /// The upstream's body together with the connection that it comes from.
@@ -152,7 +153,7 @@ pub struct Answer {
 #[derive(Debug)]
 enum Source {
     Own(Body),
-    Upstream(Arrival),
+    Upstream(Arrival, Arc<Presented>),
 }
 
 impl Answer {
@@ -162,10 +163,11 @@ impl Answer {
 
     pub(super) const fn relayed(
         arrival: Arrival,
+        presented: Arc<Presented>,
         record: Record,
         watch: Option<Arc<Watch>>,
     ) -> Self {
-        Self { source: Source::Upstream(arrival), record, watch }
+        Self { source: Source::Upstream(arrival, presented), record, watch }
     }
 }
 
@@ -180,7 +182,7 @@ impl http_body::Body for Answer {
         let this = self.get_mut();
         let frame = ready!(match &mut this.source {
             Source::Own(body) => Pin::new(body).poll_frame(cx),
-            Source::Upstream(arrival) => arrival.poll_frame(cx),
+            Source::Upstream(arrival, _) => arrival.poll_frame(cx),
         });
         let frame = match frame {
             Some(Ok(frame)) => frame,
@@ -196,6 +198,9 @@ impl http_body::Body for Answer {
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::filter_answer_trailers(&mut trailers);
+                if let Source::Upstream(_, presented) = &this.source {
+                    headers::remove_leaks(&mut trailers, presented);
+                }
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
@@ -205,14 +210,14 @@ impl http_body::Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival) => arrival.is_end_stream(),
+            Source::Upstream(arrival, _) => arrival.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(body) => body.size_hint(),
-            Source::Upstream(arrival) => arrival.size_hint(),
+            Source::Upstream(arrival, _) => arrival.size_hint(),
         }
     }
 }
@@ -222,7 +227,7 @@ impl Drop for Answer {
         let now = Moment::now();
         let whole = match &mut self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival) => {
+            Source::Upstream(arrival, _) => {
                 arrival.release(now);
                 arrival.is_complete()
             }

@@ -6,10 +6,13 @@
 
 mod access;
 mod answer;
+pub mod caller;
+pub mod cors;
 mod forward;
 mod guard;
 mod headers;
 mod hush;
+pub mod page;
 mod pool;
 mod record;
 pub mod refusal;
@@ -29,20 +32,26 @@ use hyper::body::Incoming;
 
 pub use answer::Answer;
 use answer::Arrival;
+use caller::Caller;
+use cors::Grant;
 use forward::Trip;
 use guard::Guard;
 use headers::Survey;
+use page::Page;
 use record::Record;
 use refusal::{Refusal, Tally};
 use route::Routes;
 
+use crate::net::body::Body;
 use crate::server::{Handler, Peer};
 use crate::telemetry::metrics::Metrics;
+use crate::token::present::Presented;
 
 /// Everything that a change of the configuration replaces.
 #[derive(Debug)]
 pub struct State {
     guard: Guard,
+    caller: Option<Caller>,
     routes: Routes,
     token_wait: Duration,
 }
@@ -59,8 +68,30 @@ impl State {
         let mut guard = Guard::new();
         guard.add(hosts);
         guard.add(routes.hosts());
-        Self { guard, routes, token_wait }
+        Self { guard, caller: None, routes, token_wait }
     }
+
+    /// Every request must prove that it comes from an intended caller.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn with_caller(mut self, settings: &caller::Settings) -> Result<Self, NoRandomNumbers> {
+        self.caller = Some(Caller::new(settings).ok_or(NoRandomNumbers)?);
+        Ok(self)
+    }
+}
+
+/// The system has no random numbers to give.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct NoRandomNumbers;
+
+/// How a request ends well.
+enum Reply {
+    /// With the upstream's answer.
+    Relayed(Response<Arrival>, Arc<Presented>),
+    /// With one of our own.
+    Own(Response<Body>),
 }
 
 /// Answers the proxy listener's requests.
@@ -83,14 +114,29 @@ impl Proxy {
         body: Incoming,
         peer: &Peer,
         record: &mut Record,
-    ) -> Result<Response<Arrival>, Refusal> {
+        grant: &mut Grant,
+    ) -> Result<Reply, Refusal> {
         let now = record.started();
         let found = Survey::of(&head.headers);
         let (route, token_wait) = {
             let state = self.state.load();
+            *grant = Grant::early(&head.headers, found, |origin| state.routes.list(origin));
             state.guard.admit(head, found, peer)?;
-            let route = Arc::clone(state.routes.find(head)?);
-            (record.enter(route), state.token_wait)
+            let route = record.enter(Arc::clone(state.routes.find(head)?));
+            grant.narrow(&route.cors);
+            if found.has(Survey::PAGE) {
+                let own = guard::host_of(&head.headers, head.version)?;
+                let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
+                // A browser asks before it sends anything, and cannot prove anything yet.
+                if page == Page::Listed && cors::is_preflight(head) {
+                    return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
+                }
+            }
+            if let Some(caller) = &state.caller {
+                caller.admit(&head.headers)?;
+            }
+            route.permits(head)?;
+            (route, state.token_wait)
         };
         headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         head.uri = route.target(&head.uri)?;
@@ -98,8 +144,8 @@ impl Proxy {
         let had_length = found.has(Survey::CONTENT_LENGTH);
         let mut trip = Trip { route, head, kept: None, had_length, peer, token_wait, presented };
         let (mut response, rejected) = trip.send(body).await?;
-        headers::to_client(response.headers_mut(), &trip.presented, rejected)?;
-        Ok(response)
+        headers::to_client(&mut response, &route.rules, &trip.presented, rejected)?;
+        Ok(Reply::Relayed(response, trip.presented))
     }
 }
 
@@ -111,11 +157,17 @@ impl Handler for Proxy {
         let mut record = Record::start(head.method.clone());
         // To HTTP/1.0 the end of the connection may be the end of the answer.
         let old = head.version < Version::HTTP_11;
-        match self.exchange(&mut head, body, peer, &mut record).await {
-            Ok(response) => {
+        let mut grant = Grant::default();
+        let reply = self.exchange(&mut head, body, peer, &mut record, &mut grant).await;
+        let mut response = match reply {
+            Ok(Reply::Relayed(response, presented)) => {
                 record.answered(response.status().as_u16());
                 let watch = old.then(|| Arc::clone(&peer.watch));
-                response.map(|arrival| Answer::relayed(arrival, record, watch))
+                response.map(|arrival| Answer::relayed(arrival, presented, record, watch))
+            }
+            Ok(Reply::Own(response)) => {
+                record.answered(response.status().as_u16());
+                response.map(|body| Answer::own(body, record))
             }
             Err(refusal) => {
                 tracing::debug!(slug = refusal.slug(), %refusal, "refused");
@@ -124,6 +176,8 @@ impl Handler for Proxy {
                 record.answered(response.status().as_u16());
                 response.map(|body| Answer::own(body, record))
             }
-        }
+        };
+        grant.tell(response.headers_mut());
+        response
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONNECTION};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prometheus::IntCounter;
 
 use crate::net::body::Body;
@@ -44,6 +44,9 @@ pub enum Refusal {
     /// A browser asks on behalf of another site's page (S2, S3).
     #[error("the request comes from another site's page")]
     Origin,
+    /// The caller does not prove that it may speak (S7).
+    #[error("the request does not prove that its sender may use this listener")]
+    Caller,
     /// An expectation other than `100-continue`.
     #[error("the expectation is not known")]
     Expectation,
@@ -118,7 +121,7 @@ impl Refusal {
             Self::Target | Self::Path(_) | Self::Query | Self::Host(_) | Self::Body(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::ForeignHost | Self::Origin | Self::Denied => StatusCode::FORBIDDEN,
+            Self::ForeignHost | Self::Origin | Self::Caller | Self::Denied => StatusCode::FORBIDDEN,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -143,6 +146,7 @@ impl Refusal {
             Self::Host(_) => "bad-host",
             Self::ForeignHost => "host",
             Self::Origin => "origin",
+            Self::Caller => "caller",
             Self::Expectation => "expectation",
             Self::TransferCoding => "transfer-encoding",
             Self::NoRoute => "no-route",
@@ -174,6 +178,7 @@ impl Refusal {
             | Self::Host(_)
             | Self::ForeignHost
             | Self::Origin
+            | Self::Caller
             | Self::Expectation
             | Self::TransferCoding
             | Self::NoRoute
@@ -206,7 +211,8 @@ impl Refusal {
             Self::Query => "Write parameters as `name=value`, percent-encoded, joined by `&`.",
             Self::Host(_) => "Send exactly one `Host` field, equal to the target's authority.",
             Self::ForeignHost => "Use a loopback name, or list the name under `hosts`.",
-            Self::Origin => "Only pages of this origin, or no page at all, may use this listener.",
+            Self::Origin => "List the page's origin under the route's `cors: {origins: [..]}`.",
+            Self::Caller => "Send the field that `caller` names, with its secret.",
             Self::Expectation => "Send no `Expect` field other than `100-continue`.",
             Self::TransferCoding => "Send the body chunked or with a `Content-Length`.",
             Self::NoRoute => "Compare host and path with the configured routes.",
@@ -246,8 +252,16 @@ impl Refusal {
     }
 }
 
+/// The answer to a preflight; the only one of our own that refuses nothing.
+pub(super) fn granted(headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response
+}
+
 /// All slugs, so that every series exists from the start.
-pub const SLUGS: [&str; 22] = [
+pub const SLUGS: [&str; 23] = [
     "method",
     "target",
     "path",
@@ -255,6 +269,7 @@ pub const SLUGS: [&str; 22] = [
     "bad-host",
     "host",
     "origin",
+    "caller",
     "expectation",
     "transfer-encoding",
     "no-route",
@@ -306,6 +321,7 @@ mod tests {
             Refusal::Host("is missing"),
             Refusal::ForeignHost,
             Refusal::Origin,
+            Refusal::Caller,
             Refusal::Expectation,
             Refusal::TransferCoding,
             Refusal::NoRoute,

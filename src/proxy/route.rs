@@ -1,15 +1,18 @@
 //! Which upstream a request goes to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Uri, header::HOST};
+use http::{HeaderName, HeaderValue, Uri, header::HOST};
 
-use super::access::Access;
+use super::access::{self, Access};
+use super::cors::Cors;
 use super::headers::{Rules, Via};
+use super::page::Navigation;
 use super::refusal::Refusal;
-pub use super::settings::{HostField, Match, Settings, Strip, check};
+pub use super::settings::{HostField, Match, Settings, Strip, check, is_untouchable};
 use super::target::{self, Care};
 use super::upstream::Upstream;
 use crate::net::tls::TlsError;
@@ -43,6 +46,8 @@ pub struct Surroundings<'s> {
     pub shutdown: &'s Shutdown,
     /// Whether requests carry our `Via`, by which loops are found.
     pub via: bool,
+    /// The field by which callers prove themselves, which is not forwarded.
+    pub caller: Option<&'s HeaderName>,
 }
 
 /// A route in service.
@@ -51,11 +56,15 @@ pub struct Route {
     pub(super) name: RouteName,
     host: Option<Box<str>>,
     path: Box<str>,
+    /// The same in its widest reading.
+    widest: Box<str>,
     /// What is cut off the path, and put before it.
     cut: Box<str>,
     base: Box<str>,
     care: Care,
     access: Access,
+    pub(super) cors: Cors,
+    pub(super) navigation: Navigation,
     pub(super) presentation: Arc<Presentation>,
     pub(super) metrics: RouteMetrics,
     pub(super) upstream: Upstream,
@@ -116,6 +125,9 @@ impl Routes {
         let host = host.and_then(|value| Host::parse(value.as_bytes())).map(|(host, _)| host);
         let route =
             self.routes.iter().find(|route| route.takes(host, path)).ok_or(Refusal::NoRoute)?;
+        if self.by_path && path != "*" && !self.is_unambiguous(route, host, path) {
+            return Err(Refusal::Path("could be read as one of another route"));
+        }
         let care = match (route.care, self.by_path) {
             (Care::Plain, true) => Care::Strict,
             (care, _) => care,
@@ -126,10 +138,23 @@ impl Routes {
         {
             return Err(Refusal::Path(fault));
         }
-        if !route.access.permits(head, &route.cut, &route.base) {
-            return Err(Refusal::Denied);
-        }
         Ok(route)
+    }
+
+    /// Whether a path leads to the same route in its widest reading: were it sent along a route
+    /// with other rules, an upstream that reads it so would be reached past the rules (S19).
+    fn is_unambiguous(&self, route: &Arc<Route>, host: Option<Host<'_>>, path: &str) -> bool {
+        let Cow::Owned(read) = access::widest(path) else { return true };
+        let by_widest = self
+            .routes
+            .iter()
+            .find(|route| route.takes_host(host) && target::is_under(&read, &route.widest));
+        by_widest.is_none_or(|other| Arc::ptr_eq(other, route))
+    }
+
+    /// Whether any route lists an origin.
+    pub(super) fn list(&self, origin: &HeaderValue) -> bool {
+        self.routes.iter().any(|route| route.cors.lists(origin))
     }
 }
 
@@ -143,7 +168,7 @@ impl Route {
         surroundings: Surroundings<'_>,
     ) -> Result<Self, RouteError> {
         let url = &own.upstream.value;
-        let (rules, places) = Rules::new(own, all, via.cloned());
+        let (rules, places) = Rules::new(own, all, via.cloned(), surroundings.caller);
         let metrics = surroundings.metrics.route(&name, &places);
         let upstream =
             Upstream::new(url, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
@@ -168,10 +193,13 @@ impl Route {
         Ok(Self {
             host: own.matches.host.as_ref().map(|host| host.as_str().into()),
             path: path.into(),
+            widest: access::widest(path).into(),
             cut: cut.into(),
             base: base.into(),
             care,
             access,
+            cors: Cors::new(own.cors.as_ref()),
+            navigation: own.navigation,
             presentation,
             metrics,
             upstream,
@@ -181,15 +209,25 @@ impl Route {
         })
     }
 
-    fn takes(&self, host: Option<Host<'_>>, path: &str) -> bool {
-        let by_host = match &self.host {
+    fn takes_host(&self, host: Option<Host<'_>>) -> bool {
+        match &self.host {
             None => true,
             Some(own) => {
                 let own = Host::parse(own.as_bytes()).map(|(own, _)| own);
                 matches!((own, host), (Some(own), Some(host)) if own.is(host))
             }
-        };
-        by_host && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
+        }
+    }
+
+    fn takes(&self, host: Option<Host<'_>>, path: &str) -> bool {
+        self.takes_host(host)
+            && (path == "*" && self.path.len() == 1 || target::is_under(path, &self.path))
+    }
+
+    /// Asks the route's `allow` and `deny` rules.
+    pub(super) fn permits(&self, head: &Parts) -> Result<(), Refusal> {
+        let permitted = self.access.permits(head, &self.cut, &self.base);
+        if permitted { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// The target to send upstream.
@@ -225,6 +263,7 @@ mod tests {
             metrics: &Metrics::new().unwrap(),
             shutdown: &Shutdown::new(),
             via: true,
+            caller: None,
         };
         Routes::new(&settings, |_| None, surroundings).unwrap()
     }

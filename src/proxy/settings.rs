@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::Rule;
+use super::cors;
+use super::page::Navigation;
 use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
@@ -53,6 +55,12 @@ pub struct Settings {
     /// What may not be called, whatever `allow` says.
     #[serde(default)]
     pub deny: Vec<Rule>,
+    /// The origins whose pages may call this route. Default: none.
+    pub cors: Option<cors::Settings>,
+    /// Whether a browser may show answers as pages: `allow` if the user typed the address, or
+    /// `refuse`. Default `allow`.
+    #[serde(default)]
+    pub navigation: Navigation,
     /// Permits `%2F` in paths where paths are judged: where any route matches by path, or this
     /// one changes it. Default `false`.
     #[serde(default)]
@@ -87,6 +95,8 @@ pub struct Strip {
     pub query: Vec<Text>,
     /// Cookies, or `"*"` for all of them.
     pub cookies: Vec<Text>,
+    /// Header fields of answers, such as `Server` or `Set-Cookie`.
+    pub answer: Vec<FieldName>,
 }
 
 /// The `Host` that the upstream sees.
@@ -125,6 +135,12 @@ const UNTOUCHABLE: [&str; 13] = [
     "via",
     "proxy",
 ];
+
+/// Whether neither an injection nor a caller's proof can use this field.
+#[must_use]
+pub fn is_untouchable(name: &http::HeaderName) -> bool {
+    UNTOUCHABLE.contains(&name.as_str())
+}
 
 /// Notes what is wrong with the routes, taken together.
 pub fn check(routes: &[Settings], problems: &mut Problems) {
@@ -166,6 +182,11 @@ fn check_one(route: &Settings, problems: &mut Problems) {
             .hint("write a name or an address, without a port");
         problems.add(host.place, mistake);
     }
+    if route.cors.as_ref().is_some_and(|cors| cors.origins.is_empty()) {
+        let mistake = Mistake::new("`cors` lists no origin")
+            .hint("write `cors: {origins: [http://localhost:5173]}`");
+        problems.add(upstream.place, mistake);
+    }
     if let Some(path) = &route.matches.path
         && super::target::mistake(path.as_str()).is_some()
     {
@@ -175,7 +196,7 @@ fn check_one(route: &Settings, problems: &mut Problems) {
     }
     for (name, field) in &route.inject {
         let text = name.as_header().as_str();
-        if UNTOUCHABLE.contains(&text) {
+        if is_untouchable(name.as_header()) {
             let what = format!("`{text}` routes or frames a request and cannot be injected");
             problems.add(field.place, Mistake::new(what).hint("use another field"));
         }

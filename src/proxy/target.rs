@@ -4,9 +4,12 @@
 //! by path, or the path is changed, spellings that servers read in different ways are refused
 //! (S19): the path that is judged is the path that is sent.
 
+use std::borrow::Cow;
+
 use http::Uri;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
 
@@ -44,6 +47,9 @@ pub(super) fn fault(path: &str, care: Care) -> Option<&'static str> {
         if byte == 0 {
             return Some("has a zero byte");
         }
+        if care != Care::Plain && (byte < 0x20 || byte == 0x7f) {
+            return Some("has an encoded control character");
+        }
         match (care, byte) {
             (Care::Strict, b'/') => return Some("has an encoded slash"),
             (Care::Strict | Care::StrictWithSlashes, b'\\') => {
@@ -56,10 +62,24 @@ pub(super) fn fault(path: &str, care: Care) -> Option<&'static str> {
     if care == Care::Plain {
         return None;
     }
-    match std::str::from_utf8(&decoded) {
-        Ok(decoded) => segment_fault(decoded),
-        Err(_) => Some("has percent-encoded bytes that are not UTF-8"),
+    let Ok(decoded) = std::str::from_utf8(&decoded) else {
+        return Some("has percent-encoded bytes that are not UTF-8");
+    };
+    segment_fault(decoded).or_else(|| deeper_fault(decoded))
+}
+
+/// Looks at what a server reads that decodes more than once, where that is not the same. Nobody
+/// means a separator that is encoded twice.
+fn deeper_fault(path: &str) -> Option<&'static str> {
+    let mut path = path.to_owned();
+    while let Cow::Owned(further) = percent_decode_str(&path).decode_utf8_lossy() {
+        let marks = |text: &str| text.matches(['/', '\\', '\0']).count();
+        if marks(&further) != marks(&path) || segment_fault(&further).is_some() {
+            return Some("has an encoded separator or dot segment within an encoding");
+        }
+        path = further;
     }
+    None
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {
@@ -68,13 +88,18 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// Looks at the segments of a decoded path. A segment counts up to its `;`, behind which some
-/// servers expect parameters.
+/// servers expect parameters, and without the dots and spaces at its end, which some cut off: what
+/// is nothing then is a dot segment to some and an empty one to others.
 fn segment_fault(path: &str) -> Option<&'static str> {
     if path.contains("//") {
         return Some("has an empty segment");
     }
-    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    path.split('/').any(is_dots).then_some("has a dot segment")
+    let is_nothing = |segment: &str| {
+        let counts = segment.split(';').next().unwrap_or_default();
+        let counts = counts.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+        counts.is_empty() && !segment.is_empty()
+    };
+    path.split('/').any(is_nothing).then_some("has a dot segment, or an empty one")
 }
 
 /// What is wrong with a path of the configuration, to be matched or put before others.
@@ -175,10 +200,31 @@ mod tests {
             "/api/%c0%ae%c0%ae/admin",
             "/api/%e0%80%af",
             "/%ff",
+            "/api/%252e%252e/admin",
+            "/api%252fadmin",
+            "/api%25252fadmin",
+            "/api%255cadmin",
+            "/api/..%20/admin",
+            "/api/;x=1/admin",
+            "/api/%20/admin",
+            "/api/...",
+            "/api%0a",
+            "/api%7F",
         ] {
             assert!(fault(bad, Care::Strict).is_some(), "{bad}");
         }
-        for good in ["/", "/api/x", "/a.b/..c/d..", "/%7Euser", "/caf%C3%A9", "/a;v=1/b", "/api/"] {
+        for good in [
+            "/",
+            "/api/x",
+            "/a.b/..c/d..",
+            "/%7Euser",
+            "/caf%C3%A9",
+            "/a;v=1/b",
+            "/api/",
+            "/50%25",
+            "/50%25de",
+            "/%2541",
+        ] {
             assert_eq!(fault(good, Care::Strict), None, "{good}");
         }
     }

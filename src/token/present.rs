@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -332,7 +333,8 @@ impl Presentation {
                 tracing::error!(header = %name, "a token's value does not fit a header");
                 return None;
             };
-            value.set_sensitive(template.is_secret());
+            // An `Authorization` made from the environment is a credential as well.
+            value.set_sensitive(template.is_secret() || *name == AUTHORIZATION);
             fields.push((name.clone(), value, *mode));
         }
         Some(Presented {

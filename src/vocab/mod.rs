@@ -24,7 +24,7 @@ pub use name::{Name, RouteName, TokenName};
 pub use period::Period;
 pub use pointer::Pointer;
 pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
-pub use secret::{Secret, SecretError, SecretRef};
+pub use secret::{Exposure, Secret, SecretError, SecretRef};
 pub use size::Size;
 pub use text::{Placeholder, Text, expand_env, judged, raw_scalar, scalar, variable};
 pub use url::{HttpUrl, Scheme};

@@ -73,6 +73,17 @@ pub enum SecretRef {
     Env(String),
 }
 
+/// Who else can reach a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Nobody that the file's mode tells of.
+    None,
+    /// The file's group or everybody can read it.
+    Readable,
+    /// Everybody can replace it.
+    Writable,
+}
+
 /// Why a secret could not be read. Never holds any of it.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -126,6 +137,23 @@ impl SecretRef {
             return Err(SecretError::Empty(self.describe()));
         }
         Ok(Secret::from(value))
+    }
+
+    /// Who else than its owner can reach the secret's file.
+    #[must_use]
+    pub fn exposure(&self) -> Exposure {
+        use std::os::unix::fs::PermissionsExt;
+        let Self::File(path) = self else { return Exposure::None };
+        let Ok(metadata) = std::fs::metadata(path) else { return Exposure::None };
+        let mode = metadata.permissions().mode() & 0o777;
+        match mode {
+            _ if !metadata.is_file() => Exposure::None,
+            _ if mode & 0o002 != 0 => Exposure::Writable,
+            // How Kubernetes mounts a secret for a Pod's `fsGroup`.
+            0o440 => Exposure::None,
+            _ if mode & 0o044 != 0 => Exposure::Readable,
+            _ => Exposure::None,
+        }
     }
 
     /// A number that changes when the secret's content (or its absence) does.

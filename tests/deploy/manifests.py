@@ -99,10 +99,35 @@ def like_the_snippet(where, pod):
         fault(where, "wants a limit of memory and none of CPU")
 
 
+def selectors(where, resource, templates):
+    """What selects Pods selects those of bearerd, and all that it asks for is on them."""
+    spec = resource["spec"]
+    selector = {
+        "Service": lambda: spec.get("selector"),
+        "PodDisruptionBudget": lambda: spec.get("selector", {}).get("matchLabels"),
+        "NetworkPolicy": lambda: spec.get("podSelector", {}).get("matchLabels"),
+        "Deployment": lambda: spec["selector"].get("matchLabels"),
+    }[resource["kind"]]()
+    if not selector:
+        return fault(where, "selects every Pod or none")
+    if not any(selector.items() <= labels.items() for labels in templates):
+        fault(where, f"selects {selector}, which no Pod of the file carries")
+    for rule in spec.get("ingress", []) if resource["kind"] == "NetworkPolicy" else []:
+        if not rule.get("from"):
+            fault(where, "lets everybody in")
+        for peer in rule.get("from", []):
+            labels = peer.get("podSelector", {}).get("matchLabels", {})
+            if "app.kubernetes.io/name" in labels:
+                fault(where, f"lets in only Pods of bearerd itself: {labels}")
+
+
 count = 0
 for path in sorted(rendered.glob("*.yaml")):
     resources = documents(path)
     names = {(r["kind"], r["metadata"]["name"]) for r in resources}
+    templates = [
+        r["spec"]["template"]["metadata"].get("labels", {}) for r in resources if "template" in r.get("spec", {})
+    ]
     for resource in resources:
         where = f"{path.name} {resource['kind']} {resource['metadata']['name']}"
         count += 1
@@ -119,7 +144,9 @@ for path in sorted(rendered.glob("*.yaml")):
                 wanted = volume.get("configMap", {}).get("name")
                 if wanted and ("ConfigMap", wanted) not in names and wanted != "other":
                     fault(where, f"wants the ConfigMap {wanted}, which is not in the file")
-        if resource["kind"] in ("HorizontalPodAutoscaler",):
+        if resource["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy", "Deployment"):
+            selectors(where, resource, templates)
+        if resource["kind"] == "HorizontalPodAutoscaler":
             target = resource["spec"]["scaleTargetRef"]
             if (target["kind"], target["name"]) not in names:
                 fault(where, "scales nothing")

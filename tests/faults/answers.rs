@@ -1,6 +1,6 @@
 //! What the issuer answers (F8–F20, F25).
 
-use crate::support::{Issuer, Post, Reply, Sidecar, Upstream, eventually, pass, simple};
+use crate::support::{Issuer, Post, Reply, Sidecar, Upstream, eventually, pass, simple, tolerance};
 
 /// An issuer with these answers first, then tokens.
 fn first(replies: Vec<Reply>) -> Issuer {
@@ -27,7 +27,7 @@ fn assert_between(gaps: &[f64], bounds: &[(f64, f64)]) {
     assert_eq!(gaps.len(), bounds.len());
     for (gap, (low, high)) in gaps.iter().zip(bounds) {
         // A busy machine may be late, never early.
-        assert!(*gap >= low - 0.02 && *gap <= high + 0.35, "{gaps:?} against {bounds:?}");
+        assert!(*gap >= low - 0.02 && *gap <= high + tolerance(), "{gaps:?} against {bounds:?}");
     }
 }
 
@@ -101,7 +101,11 @@ fn a_refused_client_is_tried_rarely_and_its_token_served_to_the_guard_f12() {
     pass(9.0);
     for answer in load.end() {
         let age = answer.at.since(start).as_secs_f64();
-        assert!((answer.status == 200) == (age < 4.6) || (4.4..4.9).contains(&age), "{age} s");
+        let late = tolerance();
+        assert!(
+            (answer.status == 200) == (age < 4.5) || (4.4..4.5 + late).contains(&age),
+            "{age} s"
+        );
     }
     assert_eq!(issuer.count(), 2);
     assert_eq!(sidecar.failures("invalid_client"), 1.0);
@@ -153,7 +157,7 @@ fn a_token_that_no_header_may_carry_is_refused_and_the_old_one_kept_f17_f18() {
         sidecar.await_ready();
         let load = sidecar.load(20);
         issuer.await_posts(3);
-        pass(0.2);
+        eventually("the next token", || upstream.credentials().len() == 2);
         load.end_without_errors();
         assert_eq!(sidecar.failures(reason), 1.0, "{reason}");
         assert_eq!(upstream.credentials(), ["Bearer token-0", "Bearer token-2"]);

@@ -231,3 +231,33 @@ fn without_its_disk_it_serves_from_memory_and_writes_later_f43() {
     let again = start_ready(&issuer, &upstream, &state);
     assert_eq!(again.failures("invalid_grant"), 0.0);
 }
+
+/// What would quietly lose a session is a mistake of the configuration.
+#[test]
+fn settings_that_would_lose_the_state_are_mistakes() {
+    let dir = Dir::new();
+    dir.write("seed", "seed");
+    let check = |tokens: &str| {
+        let text = format!("tokens:\n{tokens}\nroutes: [{{upstream: \"http://127.0.0.1:1\"}}]\n");
+        let path = dir.write("config.yaml", text.replace("DIR", &dir.path().to_string_lossy()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+        let output = command.args(["check", "--config"]).arg(path).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let token = |name: &str, more: &str| {
+        format!(
+            "  {name}: {{oauth2: {{token_url: \"http://127.0.0.1:1/\", client_id: me, \
+             grant: refresh_token, refresh_token: {{file: DIR/seed}}, \
+             state: {{file: DIR/{more}}}}}\n"
+        )
+    };
+    assert_eq!(check(&(token("a", "a.json}") + &token("b", "b.json}"))), "");
+    for (tokens, complaint) in [
+        (token("a", "x.json}") + &token("b", "x.json}"), "`b` and `a` keep their state"),
+        (token("a", "a.json}, revoke: {url: revoke}"), "would withdraw"),
+        (token("a", "a.json}, refresh: {enabled: false}"), "not enabled"),
+    ] {
+        let said = check(&tokens);
+        assert!(said.contains(complaint), "{tokens}: {said}");
+    }
+}

@@ -185,7 +185,7 @@ fn run_refuses_a_bad_file_as_check_does_and_a_taken_address_with_1() {
 /// The example with its secrets in a directory of the test.
 fn example() -> String {
     let path = directory("example");
-    for name in ["client-secret", "password", "refresh-token", "service-account-token"] {
+    for name in ["client-secret", "password", "refresh-token", "service-account-token", "caller"] {
         fs::write(path.join(name), "canary-secret").unwrap();
     }
     let key = rcgen::KeyPair::generate().unwrap();

@@ -56,7 +56,9 @@ fn every_configuration_in_a_manifest_is_sound() {
     }
     let mut count = 0;
     for path in files(&deploy()).iter().filter(|path| path.extension() == Some("yaml".as_ref())) {
-        if path.components().any(|part| part.as_os_str() == "templates") {
+        // The examples need their variables; a test of their own sets them.
+        let elsewhere = ["templates", "examples"];
+        if path.components().any(|part| elsewhere.iter().any(|name| part.as_os_str() == *name)) {
             continue;
         }
         for text in configurations(path) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod admin;
+mod browser;
 mod caepe;
 mod cli;
 mod custom;

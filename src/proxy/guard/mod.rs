@@ -1,20 +1,20 @@
 //! Who may speak to a process that holds credentials, and in which form.
 //!
 //! Reaching this listener is as good as holding the credential, so a web page in the user's
-//! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3).
+//! browser must not reach it: not by a rebound name (`Host`, S4), not across sites (S2, S3; those
+//! rules are in [`super::page`], for a route may list origins that are let in).
 
 #[cfg(test)]
 mod tests;
 
-use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 use super::headers::Survey;
+use super::page::{Authority, same};
 use super::refusal::Refusal;
 use crate::server::{Host, Hosts, Peer};
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a request must be like to be let in.
 #[derive(Debug)]
@@ -52,9 +52,6 @@ impl Guard {
         {
             return Err(Refusal::ForeignHost);
         }
-        if found.has(Survey::ORIGIN | Survey::SEC_FETCH_SITE) {
-            from_own_pages(&head.headers, own)?;
-        }
         let target = origin_form(&head.uri, &head.method, own)?;
         if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
             well_framed(&head.headers)?;
@@ -66,10 +63,11 @@ impl Guard {
     }
 }
 
-type Authority<'h> = (Host<'h>, Option<u16>);
-
 /// The one valid `Host`; none is fine in HTTP/1.0 (RFC 9112 section 3.2).
-fn host_of(headers: &HeaderMap, version: Version) -> Result<Option<Authority<'_>>, Refusal> {
+pub(super) fn host_of(
+    headers: &HeaderMap,
+    version: Version,
+) -> Result<Option<Authority<'_>>, Refusal> {
     let mut lines = headers.get_all(HOST).iter();
     let Some(line) = lines.next() else {
         let old = version < Version::HTTP_11;
@@ -104,36 +102,6 @@ fn origin_form(
             Ok(uri.path_and_query().cloned().map(Uri::from))
         }
         _ => Err(Refusal::Target),
-    }
-}
-
-fn same(a: Authority<'_>, b: Authority<'_>, default_port: u16) -> bool {
-    a.0.is(b.0) && a.1.unwrap_or(default_port) == b.1.unwrap_or(default_port)
-}
-
-/// Refuses what a browser sends on behalf of a page of another origin. A browser that sends
-/// neither field cannot be told from a program; that is what the check of `Host` is for.
-fn from_own_pages(headers: &HeaderMap, own: Option<Authority<'_>>) -> Result<(), Refusal> {
-    let is_own_site = |site: &[u8]| site == b"same-origin" || site == b"none";
-    if !headers.get_all(SEC_FETCH_SITE).iter().all(|site| is_own_site(site.as_bytes())) {
-        return Err(Refusal::Origin);
-    }
-    let is_own_origin = |origin: &[u8]| {
-        let parsed = std::str::from_utf8(origin).ok().and_then(|text| {
-            let (scheme, authority) = text.split_once("://")?;
-            let default_port = match scheme {
-                "http" => 80,
-                "https" => 443,
-                _ => return None,
-            };
-            Some((Host::parse(authority.as_bytes())?, default_port))
-        });
-        matches!((parsed, own), (Some((origin, port)), Some(own)) if same(own, origin, port))
-    };
-    if headers.get_all(ORIGIN).iter().all(|origin| is_own_origin(origin.as_bytes())) {
-        Ok(())
-    } else {
-        Err(Refusal::Origin)
     }
 }
 

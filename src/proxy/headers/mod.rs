@@ -15,13 +15,15 @@ use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use prometheus::IntCounter;
 
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
+use super::cors;
 use super::refusal::Refusal;
 use super::replay::Upload;
 use crate::server::Peer;
@@ -215,50 +217,77 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
 ///
 /// # Errors
 /// An answer that holds a credential.
-pub(super) fn to_client(
-    headers: &mut HeaderMap,
+pub(super) fn to_client<B>(
+    response: &mut Response<B>,
+    rules: &Rules,
     presented: &Presented,
     rejected: bool,
 ) -> Result<(), Refusal> {
-    if leaks(headers, presented) {
+    if leaks(response, presented) {
         return Err(Refusal::Leak);
     }
+    let headers = response.headers_mut();
     if headers.contains_key(CONNECTION) {
         remove_named_in_connection(headers, |_| {});
         headers.remove(CONNECTION);
     }
-    let is_doomed =
-        |name: &HeaderName| is_hop_by_hop(name) || (rejected && name == WWW_AUTHENTICATE);
+    let is_doomed = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            || *name == ALT_SVC
+            || (rejected && *name == WWW_AUTHENTICATE)
+            || cors::is_field(name)
+            || rules.answer.contains(name)
+    };
     // Mostly there is none, or one.
-    while let Some(name) = headers.keys().find(|name| is_doomed(name) || **name == ALT_SVC).cloned()
-    {
+    while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
         headers.remove(name);
     }
     Ok(())
 }
 
-/// Whether any value holds an injected credential: what follows the scheme in it.
-fn leaks(headers: &HeaderMap, presented: &Presented) -> bool {
-    let longest = headers.values().map(HeaderValue::len).max().unwrap_or(0);
+/// Whether any value, or the reason phrase, holds an injected credential.
+fn leaks<B>(response: &Response<B>, presented: &Presented) -> bool {
+    let headers = response.headers();
+    let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let longest = headers.values().map(HeaderValue::len).chain(reason.map(<[u8]>::len)).max();
+    secrets(presented, longest.unwrap_or(0)).any(|secret| {
+        reason.is_some_and(|reason| holds(reason, secret))
+            || headers.values().any(|value| holds(value.as_bytes(), secret))
+    })
+}
+
+/// Of each injected credential what follows the scheme, if it has `most` bytes at most.
+fn secrets(presented: &Presented, most: usize) -> impl Iterator<Item = &[u8]> {
     presented
         .fields
         .iter()
         .filter(|(_, value, _)| value.is_sensitive())
-        .filter_map(|(_, value, _)| last_word(value.as_bytes(), longest))
+        .filter_map(move |(_, value, _)| last_word(value.as_bytes(), most))
         .filter(|secret| secret.len() >= SHORTEST_LEAK)
-        .any(|secret| headers.values().any(|value| holds(value, secret)))
 }
 
 /// What follows the last space, if it has `most` bytes at most. Tokens are long and header values
 /// are not, so this looks at little.
-fn last_word(value: &[u8], most: usize) -> Option<&str> {
+fn last_word(value: &[u8], most: usize) -> Option<&[u8]> {
     let tail = &value[value.len().saturating_sub(most + 1)..];
-    let word = tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)?;
-    std::str::from_utf8(word).ok()
+    tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)
 }
 
-fn holds(value: &HeaderValue, secret: &str) -> bool {
-    value.len() >= secret.len() && String::from_utf8_lossy(value.as_bytes()).contains(secret)
+fn holds(value: &[u8], secret: &[u8]) -> bool {
+    value.len() >= secret.len() && value.windows(secret.len()).any(|window| window == secret)
+}
+
+/// Removes the trailers that hold an injected credential; the answer is under way already.
+pub(super) fn remove_leaks(trailers: &mut HeaderMap, presented: &Presented) {
+    let is_leak = |value: &[u8]| secrets(presented, value.len()).any(|secret| holds(value, secret));
+    let doomed: Vec<HeaderName> = trailers
+        .iter()
+        .filter(|(_, value)| is_leak(value.as_bytes()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
 }
 
 /// Removes from a request's trailers what must not come late (RFC 9110 section 6.5.1) and what

@@ -15,6 +15,8 @@ pub(in super::super) struct Rules {
     prefixes: Vec<(Box<str>, usize)>,
     pub(super) cookies: Cookies,
     pub(super) query: Vec<Box<str>>,
+    /// What is removed from answers.
+    pub(super) answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
     pub(super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
@@ -78,6 +80,7 @@ impl Rules {
         own: &Settings,
         all: &[Settings],
         via: Option<Via>,
+        caller: Option<&HeaderName>,
     ) -> (Self, Vec<String>) {
         let mut places: Vec<String> = Vec::new();
         let mut protected: Vec<Protected> = Vec::new();
@@ -91,7 +94,8 @@ impl Rules {
         let names = [&AUTHORIZATION, &PROXY_AUTHORIZATION]
             .into_iter()
             .chain(injected.map(|(name, _)| name.as_header()))
-            .chain(strip.headers.iter().map(FieldName::as_header));
+            .chain(strip.headers.iter().map(FieldName::as_header))
+            .chain(caller);
         for name in names {
             let mode = own_mode(name);
             if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
@@ -125,6 +129,7 @@ impl Rules {
             prefixes,
             cookies,
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
+            answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
             host: match own.host {
                 HostField::Upstream => Some(own.upstream.host_value()),
@@ -152,10 +157,10 @@ impl Rules {
         if let Some((_, place)) = self.prefixes.iter().find(|(start, _)| begins(text, start)) {
             return Fate::Strip(*place);
         }
-        if text.bytes().all(|b| b != b'_') {
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Fate::Stay;
         }
-        // Some servers take `_` for `-` (S16).
+        // Some servers take `_`, or anything odd, for `-` (S16).
         let Ok(folded) = HeaderName::try_from(folded(text)) else { return Fate::Go };
         if let Some(known) = self.protected.iter().find(|known| known.name == folded) {
             return Fate::Strip(known.place);
@@ -171,13 +176,17 @@ fn is_ours(name: &HeaderName) -> bool {
         || is_forwarding(name)
 }
 
-/// `-` for `_`, in lower case.
+/// In lower case, with `-` for everything but letters and digits: so do gateways that hand
+/// fields on as environment variables.
 pub(super) fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes().map(|b| char::from(fold(b))).collect()
+}
+
+const fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
 fn begins(name: &str, folded_start: &str) -> bool {
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
 }

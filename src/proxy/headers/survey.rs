@@ -12,8 +12,9 @@ impl Survey {
     pub(in super::super) const CONTENT_LENGTH: u16 = 1 << 1;
     pub(in super::super) const COOKIE: u16 = 1 << 2;
     pub(in super::super) const EXPECT: u16 = 1 << 3;
-    pub(in super::super) const ORIGIN: u16 = 1 << 4;
-    pub(in super::super) const SEC_FETCH_SITE: u16 = 1 << 5;
+    /// One of those by which a browser tells on whose behalf it asks.
+    pub(in super::super) const PAGE: u16 = 1 << 4;
+    pub(in super::super) const USER_AGENT: u16 = 1 << 5;
     pub(in super::super) const TE: u16 = 1 << 6;
     pub(in super::super) const TRANSFER_ENCODING: u16 = 1 << 7;
     pub(in super::super) const VIA: u16 = 1 << 8;
@@ -25,12 +26,13 @@ impl Survey {
             header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
             header::COOKIE => Self::COOKIE,
             header::EXPECT => Self::EXPECT,
-            header::ORIGIN => Self::ORIGIN,
+            header::ORIGIN | header::REFERER => Self::PAGE,
+            header::USER_AGENT => Self::USER_AGENT,
             header::TE => Self::TE,
             header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             header::VIA => Self::VIA,
             header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
-            _ if name.as_str() == "sec-fetch-site" => Self::SEC_FETCH_SITE,
+            _ if name.as_str().starts_with("sec-fetch-") => Self::PAGE,
             _ => 0,
         };
         Self(headers.keys().fold(0, |all, name| all | bit(name)))

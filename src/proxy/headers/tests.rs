@@ -15,7 +15,7 @@ const ROUTES: &str = "
 
 fn rules(yaml: &str) -> (Rules, Vec<String>) {
     let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
-    Rules::new(&settings[0], &settings, Some(Via::new()))
+    Rules::new(&settings[0], &settings, Some(Via::new()), None)
 }
 
 fn presented() -> Presented {
@@ -176,7 +176,10 @@ fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusa
     for (name, value) in fields {
         headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
-    to_client(&mut headers, &presented(), rejected).map(|()| headers)
+    let mut response = Response::new(());
+    *response.headers_mut() = headers;
+    let outcome = to_client(&mut response, &rules(ROUTES).0, &presented(), rejected);
+    outcome.map(|()| response.into_parts().0.headers)
 }
 
 #[test]

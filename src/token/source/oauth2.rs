@@ -248,6 +248,11 @@ impl Settings {
         if uses(GrantType::ClientCredentials) {
             idle(self.state.is_some(), "state", "refresh_token");
         }
+        if self.state.is_some() && !self.refresh.enabled {
+            let mistake = Mistake::new("`state` keeps refresh tokens, which are not enabled");
+            problems
+                .add(place, mistake.hint("remove `state`, or `enabled: false` under `refresh`"));
+        }
         if self.state.is_some() && self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown) {
             let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
             problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));

@@ -109,6 +109,7 @@ struct Shared {
 
 impl Issuer {
     pub fn run(script: impl Fn(&Post) -> Reply + Send + Sync + 'static) -> Self {
+        super::lateness::watch();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {

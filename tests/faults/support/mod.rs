@@ -3,6 +3,7 @@
 
 mod client;
 mod issuer;
+mod lateness;
 mod relay;
 mod sidecar;
 mod upstream;
@@ -16,6 +17,7 @@ use bearerd::vocab::Moment;
 
 pub use client::{Answer, Client, Load};
 pub use issuer::{Issuer, Post, Reply};
+pub use lateness::{lateness, tolerance};
 pub use relay::{Fault, Relay};
 pub use sidecar::{Launch, Sidecar, simple};
 pub use upstream::{Upstream, reply};
@@ -33,7 +35,7 @@ pub fn within(longest: Duration, what: &str, holds: impl Fn() -> bool) -> Durati
     let start = Moment::now();
     while !holds() {
         let waited = Moment::now().since(start);
-        assert!(waited < longest, "{what}: not within {longest:?}");
+        assert!(waited < longest + secs(tolerance()), "{what}: not within {longest:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
     Moment::now().since(start)

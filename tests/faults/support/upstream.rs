@@ -84,7 +84,11 @@ impl Upstream {
             let post = &posts[number.parse::<usize>().unwrap()];
             let age = seen.at.since(post.at).as_secs_f64();
             // What was injected in time may take a moment to get here.
-            assert!(age <= usable + 0.25, "{} came {age} s after its POST", seen.credential);
+            assert!(
+                age <= usable + super::tolerance(),
+                "{} came {age} s after its POST",
+                seen.credential
+            );
         }
     }
 }

@@ -57,6 +57,7 @@ impl Sidecar {
             metrics: &metrics,
             shutdown: &shutdown,
             via: config.via,
+            caller: None,
         };
         let routes =
             Routes::new(&config.routes, |name| tokens.handle(name), surroundings).expect("routes");

@@ -1,0 +1,13 @@
+//! Hostile bytes against the real program: a client that writes whatever it likes, an upstream
+//! that records what it gets and answers whatever it likes. A request is either refused, with
+//! silence upstream, or arrives as exactly what it is taken for.
+
+// clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod answers;
+mod headers;
+mod paths;
+mod requests;
+mod secrets;
+mod support;
