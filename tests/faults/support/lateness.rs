@@ -26,8 +26,13 @@ pub fn watch() {
     });
 }
 
-/// Seconds that are added to upper bounds: a quarter, and what three threads that wait for each
-/// other can be late (the program, its peer, the test).
+/// Seconds by which three threads that wait for each other can be late (the program, its peer,
+/// the test). What the peer notes late makes the time to its next note look shorter.
+pub fn lateness() -> f64 {
+    3.0 * Duration::from_micros(WORST.load(Ordering::Relaxed)).as_secs_f64()
+}
+
+/// Seconds that are added to upper bounds.
 pub fn tolerance() -> f64 {
-    0.25 + 3.0 * Duration::from_micros(WORST.load(Ordering::Relaxed)).as_secs_f64()
+    0.25 + lateness()
 }

@@ -17,7 +17,7 @@ use bearerd::vocab::Moment;
 
 pub use client::{Answer, Client, Load};
 pub use issuer::{Issuer, Post, Reply};
-pub use lateness::tolerance;
+pub use lateness::{lateness, tolerance};
 pub use relay::{Fault, Relay};
 pub use sidecar::{Launch, Sidecar, simple};
 pub use upstream::{Upstream, reply};
