@@ -281,16 +281,63 @@ impl From<FetchFault> for Failure {
     }
 }
 
-/// Makes words of a stranger fit for a log line: printable ASCII, 200 characters at most.
+/// Makes words of a stranger fit for a log line: printable ASCII, 200 characters at most, and
+/// nothing that could be a credential, for an issuer may quote the request that it refuses (S22).
 #[must_use]
 pub fn cleaned(text: &str) -> String {
-    let mut out: String = text
+    let shown: String = text
         .chars()
         .take(200)
         .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '.' })
         .collect();
-    if text.chars().nth(200).is_some() {
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || "+/=_-.~%".contains(c);
+    let is_cut = text.chars().nth(200).is_some();
+    // The beginning of a word does not show what the word is.
+    let shown = if is_cut { shown.trim_end_matches(is_inside) } else { &shown };
+    let mut out = String::with_capacity(shown.len());
+    let mut rest = shown;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| is_inside(c) != is_inside(first)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        out.push_str(if could_be_a_credential(word) { "[..]" } else { word });
+        rest = after;
+    }
+    if is_cut {
         out.push_str("..");
     }
     out
+}
+
+/// Long, with letters and digits; but no UUID, by which issuers name what they do not find.
+fn could_be_a_credential(word: &str) -> bool {
+    const SHORTEST: usize = 16;
+    let is_uuid = word.len() == 36
+        && word.char_indices().all(|(at, c)| match at {
+            8 | 13 | 18 | 23 => c == '-',
+            _ => c.is_ascii_hexdigit(),
+        });
+    word.len() >= SHORTEST
+        && word.bytes().any(|b| b.is_ascii_digit())
+        && word.bytes().any(|b| b.is_ascii_alphabetic())
+        && !is_uuid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_stranger_hold_no_credential_s22() {
+        for (text, expected) in [
+            ("bad Basic YzpjYW5hcnktY2xpZW50LXNlY3JldC0x", "bad Basic [..]"),
+            ("secret=0a1b2c3d4e5f6a7b8c9d&x", "[..]&x"),
+            ("client_credentials is not allowed", "client_credentials is not allowed"),
+            ("no 11111111-2222-3333-4444-55555555555a", "no 11111111-2222-3333-4444-55555555555a"),
+            ("a\nb\u{e9}", "a.b."),
+        ] {
+            assert_eq!(cleaned(text), expected);
+        }
+        let long = format!("{} 12345abcde12345abcde", "x".repeat(190));
+        assert!(!cleaned(&long).contains("12345"), "{}", cleaned(&long));
+    }
 }
