@@ -4,6 +4,7 @@
 use http::{HeaderMap, header};
 
 use super::is_doomed;
+use super::rules::is_plain;
 
 /// A set of fields that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Survey {
             header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             header::VIA => Self::VIA,
             header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
+            _ if is_plain(name) => 0,
             _ if name.as_str().starts_with("sec-fetch-") => Self::PAGE,
             _ if is_doomed(name) => Self::OTHER_DOOMED,
             _ => 0,
