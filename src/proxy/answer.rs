@@ -195,6 +195,9 @@ impl http_body::Body for Answer {
             }
         };
         this.record.passed(frame.data_ref().map_or(0, Bytes::len));
+        if frame.is_data() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::filter_answer_trailers(&mut trailers);

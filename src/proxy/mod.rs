@@ -139,7 +139,7 @@ impl Proxy {
             (route, state.token_wait)
         };
         headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
-        head.uri = route.target(&head.uri)?;
+        route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
         let (mut response, rejected) = trip.send(body).await?;

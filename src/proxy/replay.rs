@@ -112,6 +112,9 @@ impl Live {
         if let (Some(keep), Some(chunk)) = (&self.keep, frame.data_ref()) {
             keep.note(chunk);
         }
+        if frame.is_data() {
+            return frame;
+        }
         match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::filter_request_trailers(&mut trailers, &self.route.rules);

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri, header::HOST};
 
 use super::access::{self, Access};
@@ -123,8 +122,9 @@ impl Routes {
         }
         let host = if self.by_host { head.headers.get(HOST) } else { None };
         let host = host.and_then(|value| Host::parse(value.as_bytes())).map(|(host, _)| host);
-        let route =
-            self.routes.iter().find(|route| route.takes(host, path)).ok_or(Refusal::NoRoute)?;
+        let Some(route) = self.routes.iter().find(|route| route.takes(host, path)) else {
+            return Err(Refusal::NoRoute);
+        };
         if self.by_path && path != "*" && !self.is_unambiguous(route, host, path) {
             return Err(Refusal::Path("could be read as one of another route"));
         }
@@ -230,13 +230,17 @@ impl Route {
         if permitted { Ok(()) } else { Err(Refusal::Denied) }
     }
 
-    /// The target to send upstream.
-    pub(super) fn target(&self, uri: &Uri) -> Result<Uri, Refusal> {
-        let target = uri.path_and_query().ok_or(Refusal::Target)?;
-        if target.as_str() == "*" {
-            return Ok(Uri::from(PathAndQuery::from_static("*")));
+    /// Makes an origin-form target the one to send upstream.
+    pub(super) fn retarget(&self, uri: &mut Uri) -> Result<(), Refusal> {
+        let Some(target) = uri.path_and_query() else { return Err(Refusal::Target) };
+        let fits = self.cut.is_empty() && self.base.is_empty() && uri.authority().is_none();
+        if target.as_str() != "*" && !fits {
+            let Some(rewritten) = target::rewritten(target, &self.cut, &self.base) else {
+                return Err(Refusal::Path("is too long"));
+            };
+            *uri = rewritten;
         }
-        target::rewritten(target, &self.cut, &self.base).ok_or(Refusal::Path("is too long"))
+        Ok(())
     }
 
     /// Whether an answer of this status may reject the credential.

@@ -76,7 +76,10 @@ pub(super) fn host_of(
     if lines.next().is_some() {
         return Err(Refusal::Host("is there more than once"));
     }
-    Host::parse(line.as_bytes()).map(Some).ok_or(Refusal::Host("is not a host"))
+    match Host::parse(line.as_bytes()) {
+        None => Err(Refusal::Host("is not a host")),
+        own => Ok(own),
+    }
 }
 
 /// The new target of an absolute-form request; none where the target is fine as it is.

@@ -42,7 +42,7 @@ const ZERO: HeaderValue = HeaderValue::from_static("0");
 const SHORTEST_LEAK: usize = 8;
 
 /// Takes everything out of a client's head that is not for the upstream. The target keeps its
-/// form; see [`super::route::Route::target`].
+/// form; see [`super::route::Route::retarget`].
 ///
 /// # Errors
 /// A loop, or a query from which no parameter can be removed.
