@@ -26,17 +26,19 @@ const MOST_JUDGED: usize = 64 * 1024;
 /// A request that is ready to go but for the fields that we add.
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
-    pub(super) route: &'t Arc<Route>,
-    pub(super) head: &'t mut request::Parts,
+    route: &'t Arc<Route>,
+    head: &'t mut request::Parts,
+    /// What the client's head held.
+    found: Survey,
     /// The head's fields once they went out, for the case that they have to go out again.
-    pub(super) kept: Option<Vec<(HeaderName, HeaderValue)>>,
-    /// Whether the client gave its body's length.
-    pub(super) had_length: bool,
-    pub(super) peer: &'t Peer,
+    kept: Option<Vec<(HeaderName, HeaderValue)>>,
+    peer: &'t Peer,
     /// Longest wait for a credential.
-    pub(super) token_wait: Duration,
+    token_wait: Duration,
     /// The credential that is sent, or was sent last.
     pub(super) presented: Arc<Presented>,
+    /// What the last answer's head held.
+    pub(super) answer: Survey,
 }
 
 /// The route's credential, waiting for it if it has to; it is `now`.
@@ -61,7 +63,18 @@ pub(super) async fn credential(
     Err(Refusal::NoToken)
 }
 
-impl Trip<'_> {
+impl<'t> Trip<'t> {
+    pub(super) const fn new(
+        route: &'t Arc<Route>,
+        (head, found): (&'t mut request::Parts, Survey),
+        peer: &'t Peer,
+        token_wait: Duration,
+        presented: Arc<Presented>,
+    ) -> Self {
+        let answer = Survey::NONE;
+        Self { route, head, found, kept: None, peer, token_wait, presented, answer }
+    }
+
     /// Sends the request and returns the answer that counts, and whether it rejects the
     /// credential.
     ///
@@ -150,7 +163,8 @@ impl Trip<'_> {
                 Ok((response, lease)) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
-                    return checked(response.map(|body| Arrival::new(body, lease)));
+                    self.answer = Survey::of(response.headers());
+                    return checked(response.map(|body| Arrival::new(body, lease)), self.answer);
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
@@ -184,7 +198,7 @@ impl Trip<'_> {
             }
         };
         headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
-        headers::frame(&mut headers, &upload, self.had_length);
+        headers::frame(&mut headers, &upload, self.found.has(Survey::CONTENT_LENGTH));
         headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);
         *request.method_mut() = self.head.method.clone();
@@ -229,12 +243,11 @@ impl Trip<'_> {
 }
 
 /// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
-fn checked(mut response: Response<Arrival>) -> Result<Response<Arrival>, Refusal> {
+fn checked(mut response: Response<Arrival>, found: Survey) -> Result<Response<Arrival>, Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::Malformed("switches protocols unasked".into()));
     }
     *response.version_mut() = Version::HTTP_11;
-    let found = Survey::of(response.headers());
     if found.has(Survey::TRANSFER_ENCODING) {
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
         let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");

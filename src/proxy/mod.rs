@@ -141,10 +141,9 @@ impl Proxy {
         headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         head.uri = route.target(&head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
-        let had_length = found.has(Survey::CONTENT_LENGTH);
-        let mut trip = Trip { route, head, kept: None, had_length, peer, token_wait, presented };
+        let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
         let (mut response, rejected) = trip.send(body).await?;
-        headers::to_client(&mut response, &route.rules, &trip.presented, rejected)?;
+        headers::to_client(&mut response, trip.answer, &route.rules, &trip.presented, rejected)?;
         Ok(Reply::Relayed(response, trip.presented))
     }
 }

@@ -26,23 +26,26 @@ impl<'h> Host<'h> {
     /// Reads `host [":" port]` (RFC 9110 section 7.2).
     #[must_use]
     pub fn parse(bytes: &'h [u8]) -> Option<(Self, Option<u16>)> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        if let Some(rest) = text.strip_prefix('[') {
-            let (inner, rest) = rest.split_once(']')?;
-            let address: Ipv6Addr = inner.parse().ok()?;
-            return Some((Self::Address(IpAddr::V6(address).to_canonical()), port(rest)?));
+        if let Some(rest) = bytes.strip_prefix(b"[") {
+            let end = rest.iter().position(|b| *b == b']')?;
+            let address: Ipv6Addr = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+            let port = port(&rest[end + 1..])?;
+            return Some((Self::Address(IpAddr::V6(address).to_canonical()), port));
         }
-        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let end = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
+        let (name, rest) = bytes.split_at(end);
         let port = port(rest)?;
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        if !name.iter().all(fits) || matches!(name, [] | [b'.', ..]) {
+            return None;
+        }
+        let name = std::str::from_utf8(name).ok()?;
         if name.starts_with(|c: char| c.is_ascii_digit())
             && let Ok(address) = name.parse::<Ipv4Addr>()
         {
             return Some((Self::Address(IpAddr::V4(address)), port));
         }
-        let name = name.strip_suffix('.').unwrap_or(name);
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-        let is_name = !name.is_empty() && !name.starts_with('.') && name.bytes().all(fits);
-        is_name.then_some((Self::Name(name), port))
+        Some((Self::Name(name.strip_suffix('.').unwrap_or(name)), port))
     }
 
     /// Whether the two are the same host.
@@ -58,13 +61,14 @@ impl<'h> Host<'h> {
 
 /// The port behind a host: none, empty, or a number.
 #[expect(clippy::option_option, reason = "no port is not the same as a bad one")]
-fn port(rest: &str) -> Option<Option<u16>> {
-    match rest.strip_prefix(':') {
-        None if rest.is_empty() => Some(None),
-        Some("") => Some(None),
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok().map(Some),
-        _ => None,
-    }
+fn port(rest: &[u8]) -> Option<Option<u16>> {
+    let [b':', digits @ ..] = rest else { return rest.is_empty().then_some(None) };
+    let add = |port: u16, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+        port.checked_mul(10)?.checked_add(digit)
+    };
+    let number = digits.iter().try_fold(0, add)?;
+    Some((!digits.is_empty()).then_some(number))
 }
 
 impl Hosts {

@@ -126,8 +126,11 @@ fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&
     let is_plain = |token: &[u8]| {
         [&b""[..], b"close", b"keep-alive"].iter().any(|plain| token.eq_ignore_ascii_case(plain))
     };
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
+    let lines = headers.get_all(CONNECTION);
+    if lines.iter().all(|line| is_plain(line.as_bytes())) {
+        return;
+    }
+    let named: Vec<HeaderName> = lines
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
@@ -212,13 +215,14 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
     }
 }
 
-/// Makes an answer's head fit for the client. `rejected` says that the answer rejected our
-/// credential, of which the client must not be asked for one.
+/// Makes an answer's head, in which these fields were `found`, fit for the client. `rejected` says
+/// that the answer rejected our credential, of which the client must not be asked for one.
 ///
 /// # Errors
 /// An answer that holds a credential.
 pub(super) fn to_client<B>(
     response: &mut Response<B>,
+    found: Survey,
     rules: &Rules,
     presented: &Presented,
     rejected: bool,
@@ -227,22 +231,27 @@ pub(super) fn to_client<B>(
         return Err(Refusal::Leak);
     }
     let headers = response.headers_mut();
-    if headers.contains_key(CONNECTION) {
+    if found.has(Survey::CONNECTION) {
         remove_named_in_connection(headers, |_| {});
         headers.remove(CONNECTION);
     }
-    let is_doomed = |name: &HeaderName| {
-        is_hop_by_hop(name)
-            || *name == ALT_SVC
-            || (rejected && *name == WWW_AUTHENTICATE)
-            || cors::is_field(name)
-            || rules.answer.contains(name)
-    };
-    // Mostly there is none, or one.
-    while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
+    if rejected {
+        headers.remove(WWW_AUTHENTICATE);
+    }
+    for name in &rules.answer {
         headers.remove(name);
     }
+    if found.has(Survey::TE | Survey::TRANSFER_ENCODING | Survey::OTHER_DOOMED) {
+        while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
+            headers.remove(name);
+        }
+    }
     Ok(())
+}
+
+/// Whether an answer loses a field of this name on any route.
+fn is_doomed(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || *name == ALT_SVC || cors::is_field(name)
 }
 
 /// Whether any value, or the reason phrase, holds an injected credential.

@@ -150,6 +150,9 @@ impl Rules {
                 Fate::Strip(known.place)
             };
         }
+        if self.prefixes.is_empty() && is_plain(name) {
+            return Fate::Stay;
+        }
         if is_ours(name) {
             return Fate::Go;
         }
@@ -189,6 +192,33 @@ const fn fold(b: u8) -> u8 {
 fn begins(name: &str, folded_start: &str) -> bool {
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
+}
+
+/// Frequent fields of which the policy has nothing to say. The library knows their names as
+/// numbers, so that this is cheaper than a look at their text.
+pub(super) const fn is_plain(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCEPT
+            | header::ACCEPT_ENCODING
+            | header::ACCEPT_LANGUAGE
+            | header::ACCEPT_RANGES
+            | header::AGE
+            | header::CACHE_CONTROL
+            | header::CONTENT_DISPOSITION
+            | header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::DATE
+            | header::ETAG
+            | header::EXPIRES
+            | header::HOST
+            | header::LAST_MODIFIED
+            | header::LOCATION
+            | header::SERVER
+            | header::SET_COOKIE
+            | header::USER_AGENT
+            | header::VARY
+    )
 }
 
 /// Fields about one connection (RFC 9110 section 7.6.1), or that a proxy must not pass on.

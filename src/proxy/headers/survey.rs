@@ -3,6 +3,9 @@
 
 use http::{HeaderMap, header};
 
+use super::is_doomed;
+use super::rules::is_plain;
+
 /// A set of fields that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Survey(u16);
@@ -19,6 +22,11 @@ impl Survey {
     pub(in super::super) const TRANSFER_ENCODING: u16 = 1 << 7;
     pub(in super::super) const VIA: u16 = 1 << 8;
     pub(in super::super) const WWW_AUTHENTICATE: u16 = 1 << 9;
+    /// Any other field that an answer loses on its way.
+    pub(in super::super) const OTHER_DOOMED: u16 = 1 << 10;
+
+    /// Of no fields.
+    pub(in super::super) const NONE: Self = Self(0);
 
     pub(in super::super) fn of(headers: &HeaderMap) -> Self {
         let bit = |name: &header::HeaderName| match *name {
@@ -32,7 +40,9 @@ impl Survey {
             header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             header::VIA => Self::VIA,
             header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
+            _ if is_plain(name) => 0,
             _ if name.as_str().starts_with("sec-fetch-") => Self::PAGE,
+            _ if is_doomed(name) => Self::OTHER_DOOMED,
             _ => 0,
         };
         Self(headers.keys().fold(0, |all, name| all | bit(name)))

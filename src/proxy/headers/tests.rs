@@ -176,9 +176,10 @@ fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusa
     for (name, value) in fields {
         headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
+    let found = Survey::of(&headers);
     let mut response = Response::new(());
     *response.headers_mut() = headers;
-    let outcome = to_client(&mut response, &rules(ROUTES).0, &presented(), rejected);
+    let outcome = to_client(&mut response, found, &rules(ROUTES).0, &presented(), rejected);
     outcome.map(|()| response.into_parts().0.headers)
 }
 
