@@ -18,7 +18,7 @@ use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +56,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// hyper reads and buffers at most so much of a body at a time; large reads save a third of the
 /// work of a large body, and 64 KiB heads need at least this.
 const BUFFER: usize = 128 * 1024;
+
+/// With more connections than these a worker reads little at a time from each: hyper makes its
+/// buffers as large as what it is given of them is filled, and keeps them while a connection waits.
+const FEW: usize = 64;
 
 /// hyper's own limit on header fields, below which it needs no allocation for them.
 const FREE_FIELDS: usize = 100;
@@ -320,6 +324,7 @@ impl<H: Handler> Crew<H> {
         }
         let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
         watches.push(Arc::clone(&watch));
+        self.clock.crowd(watches.len());
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
         let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals());
@@ -356,6 +361,7 @@ impl<H: Handler> Crew<H> {
         let (draining, closing) = (shutdown.is_draining(), shutdown.is_closing());
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         watches.retain(|watch| !watch.is_over());
+        self.clock.crowd(watches.len());
         for watch in &*watches {
             if draining {
                 watch.drain();
@@ -440,7 +446,9 @@ impl<H: Handler> Body for Tracked<H> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        ready!(this.line.peer.watch.poll_room(cx));
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
