@@ -12,6 +12,7 @@ const REFUSALS = {
   host: "asked by a name that is not this listener's; list it under hosts if it is yours",
   "bad-host": "a Host field that is missing, doubled or malformed",
   origin: "sent by a web page of another site",
+  caller: "without the caller's proof",
   method: "CONNECT, TRACE or another method that is never forwarded",
   target: "a request target of a wrong form",
   path: "a path that could be read in two ways",

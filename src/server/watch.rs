@@ -16,6 +16,10 @@ use atomic_waker::AtomicWaker;
 use super::Limits;
 use crate::vocab::Moment;
 
+/// With more connections than these a worker reads little at a time from each: hyper makes its
+/// buffers as large as what it is given of them is filled, and keeps them while a connection waits.
+const FEW: usize = 64;
+
 /// A worker's clock in milliseconds, moved on by its sweep. Never 0 after [`Clock::advance`].
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -37,7 +41,7 @@ impl Clock {
 
     /// Says how many connections the worker has.
     pub(super) fn crowd(&self, connections: usize) {
-        self.crowded.store(connections > super::FEW, Relaxed);
+        self.crowded.store(connections > FEW, Relaxed);
     }
 
     fn now(&self) -> u64 {

@@ -3,8 +3,11 @@
 Valid by the Kubernetes schemas, Pod Security "restricted", and the container of bearerd everywhere
 as the plain snippet has it.
 """
+import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -121,6 +124,20 @@ def selectors(where, resource, templates):
                 fault(where, f"lets in only Pods of bearerd itself: {labels}")
 
 
+def sound(where, text):
+    """`bearerd check` takes the configuration, with its secrets at another place."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("client-secret", "token"):
+            pathlib.Path(directory, name).write_text("x")
+        for place in ("/run/secrets/bearerd", "/run/secrets/identity"):
+            text = text.replace(place, directory)
+        file = pathlib.Path(directory, "bearerd.yaml")
+        file.write_text(text)
+        command = [os.environ["BEARERD_BIN"], "check", "--config", file]
+        if (outcome := subprocess.run(command, capture_output=True, text=True)).returncode:
+            fault(where, outcome.stderr)
+
+
 count = 0
 for path in sorted(rendered.glob("*.yaml")):
     resources = documents(path)
@@ -146,6 +163,8 @@ for path in sorted(rendered.glob("*.yaml")):
                     fault(where, f"wants the ConfigMap {wanted}, which is not in the file")
         if resource["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy", "Deployment"):
             selectors(where, resource, templates)
+        if resource["kind"] == "ConfigMap" and "bearerd.yaml" in resource["data"]:
+            sound(where, resource["data"]["bearerd.yaml"])
         if resource["kind"] == "HorizontalPodAutoscaler":
             target = resource["spec"]["scaleTargetRef"]
             if (target["kind"], target["name"]) not in names:

@@ -245,7 +245,7 @@ def once(keycloak, api):
         after = until(lambda: posts()[posts().index(lost[0]) + 1 :], 10)
         check(
             after and (after[0]["grant"], after[0]["status"]) == ("password", 200),
-            f"{name}: the next request is a login",
+            f"{name}: the next request is a login ({way})",
             [(it["grant"], it["status"]) for it in after or []],
         )
     check(renewed(1), f"{name}: renews again")

@@ -56,9 +56,9 @@ fn every_configuration_in_a_manifest_is_sound() {
     }
     let mut count = 0;
     for path in files(&deploy()).iter().filter(|path| path.extension() == Some("yaml".as_ref())) {
-        // The examples need their variables; a test of their own sets them.
-        let elsewhere = ["templates", "examples"];
-        if path.components().any(|part| elsewhere.iter().any(|name| part.as_os_str() == *name)) {
+        // Templates are no YAML yet, and examples want variables: they have a test of their own.
+        let elsewhere = |part: &std::ffi::OsStr| part == "templates" || part == "examples";
+        if path.components().any(|part| elsewhere(part.as_os_str())) {
             continue;
         }
         for text in configurations(path) {

@@ -44,5 +44,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $name := include "bearerd.fullname" . }}
 {{- $own := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) }}
 {{- $hosts := concat (default list .Values.config.hosts) $own | uniq }}
-{{- merge (dict "listen" "0.0.0.0:8080" "hosts" $hosts) .Values.config | toYaml }}
+{{- $guarded := or .Values.networkPolicy.enabled .Values.config.caller .Values.config.exposed }}
+{{- if not $guarded }}
+{{- fail "whoever reaches the Service would have the tokens' authority: enable networkPolicy, or set config.caller, or config.exposed" }}
+{{- end }}
+{{- merge (dict "exposed" (not .Values.config.caller) "listen" "0.0.0.0:8080" "hosts" $hosts) .Values.config | toYaml }}
 {{- end }}
