@@ -242,13 +242,13 @@ impl Handle {
         Rejected::Renewing
     }
 
-    /// Whether the planned renewal is so near (a second, or a tenth of the lifetime) that to bring
-    /// it forward costs the issuer nothing.
+    /// Whether the next attempt is so near (a second, or a tenth of the lifetime) that to bring it
+    /// forward costs the issuer nothing.
     fn is_due(&self, now: Moment) -> bool {
         let report = lock(&self.0.report);
         let lifetime = self.0.current.load().as_ref().and_then(|current| current.grant.lifetime);
         let near = NEAR.min(lifetime.unwrap_or_default() / 10);
-        report.failure.is_none() && report.next_attempt.is_some_and(|at| now.until(at) <= near)
+        report.next_attempt.is_some_and(|at| now.until(at) <= near)
     }
 
     /// Asks for a renewal now, for an operator or a child token that was refused.
