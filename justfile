@@ -43,3 +43,16 @@ deploy *steps:
 # writes shell completions and manual pages
 manual dir="target/manual":
     cargo run --quiet --example manual -- {{dir}}
+
+# properties with many random cases each: guard, paths, header pipeline, configuration, answers
+fuzz cases="1000000":
+    PROPTEST_CASES={{cases}} PROPTEST_MAX_GLOBAL_REJECTS={{cases}} cargo test --lib -- fuzz_ random routing_equals the_upstream_sees
+
+# real Chromium against the program (what is missing is installed into tests/browser/.work)
+browser:
+    tests/browser/run
+
+# a thousand slow connections against the program's default limits
+slow *args:
+    cargo build --release
+    tests/hostile/slow {{args}}

@@ -231,3 +231,35 @@ pub fn schema() -> String {
     text.push('\n');
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = "listen: 127.0.0.1:1
+tokens:
+  api: {value: {from: {env: PATH}}}
+routes:
+  - upstream: https://api.example.com
+    inject: {Authorization: 'Bearer ${api}'}
+    cors: {origins: ['http://localhost:5173']}
+    deny: [{path: /admin/, methods: [GET]}]
+";
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_no_text_panics_and_every_mistake_has_words_s43(
+            at in 0..SOUND.len(),
+            cut in 0_usize..40,
+            junk in r"[ -~\n\t&*|>\x00\u{85}\u{feff}\u{202e}]{0,12}",
+        ) {
+            let end = (at + cut).min(SOUND.len());
+            let text = format!("{}{junk}{}", &SOUND[..at], &SOUND[end..]);
+            if let Err(problems) = parse(&text, Overrides::default()) {
+                let problems = problems.sorted();
+                proptest::prop_assert!(!problems.is_empty());
+                proptest::prop_assert!(problems.iter().all(|p| !p.mistake.what.is_empty()));
+            }
+        }
+    }
+}

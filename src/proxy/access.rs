@@ -236,4 +236,26 @@ mod tests {
         let request = http::Request::builder().uri("/api/admin/x").body(()).unwrap();
         assert!(!access.permits(&request.into_parts().0, "/api", "/v2"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_no_accepted_path_is_read_as_a_denied_one_s19(
+            middle in "(/|%2f|%2F|%252f|\\.|%2e|%252e|;|a|%61|A|%2561|dmin|DMIN|\\\\|%5c|%20|x|%00){1,8}",
+        ) {
+            let path = format!("/{middle}");
+            let rules = access("[]", "[{path: /admin}]");
+            let accepted = target::fault(&path, target::Care::Strict).is_none();
+            let sent = accepted && path.parse::<http::Uri>().is_ok();
+            if sent && permits(&rules, "GET", &path) {
+                let mut read = path;
+                for _ in 0..4 {
+                    read = percent_decode_str(&read).decode_utf8_lossy().to_lowercase();
+                    let cut = read.replace('\\', "/").replace("/./", "/").replace("//", "/");
+                    let first = cut.split('/').nth(1).unwrap_or_default();
+                    let first = first.split(';').next().unwrap_or_default();
+                    proptest::prop_assert_ne!(first.trim_end_matches(['.', ' ']), "admin");
+                }
+            }
+        }
+    }
 }

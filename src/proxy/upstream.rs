@@ -2,6 +2,7 @@
 //! [`Upstream::send`].
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,6 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::hush::Hush;
@@ -25,6 +27,12 @@ use crate::vocab::{HttpUrl, Moment};
 
 /// As in the server: large reads save a third of the work of a large body.
 const BUFFER: usize = 128 * 1024;
+
+/// With more connections to an upstream than these in use, each reads little at a time …
+const FEW: i64 = 64;
+
+/// … so much, or a thousand readers who take their time would cost hundreds of megabytes.
+const SMALL_READ: usize = 8 * 1024;
 
 /// Unused connections that may turn out to be closed before a new one is opened.
 const MOST_STALE: usize = 8;
@@ -144,7 +152,12 @@ impl Upstream {
     async fn open(&self) -> Result<Lease, DialError> {
         let io = self.dialer.dial().await?;
         let heard = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Heard { io, heard: Arc::clone(&heard), mute: false });
+        let io = TokioIo::new(Heard {
+            io,
+            heard: Arc::clone(&heard),
+            mute: false,
+            active: self.shop.active.clone(),
+        });
         let (sender, connection) = self.builder.handshake(io).await.map_err(|error| {
             DialError::Connect { host: String::new(), source: io::Error::other(error) }
         })?;
@@ -167,6 +180,8 @@ struct Heard {
     io: Io,
     heard: Arc<AtomicBool>,
     mute: bool,
+    /// Connections in use, of which many must not each fill a large buffer.
+    active: IntGauge,
 }
 
 impl Heard {
@@ -199,7 +214,17 @@ impl AsyncRead for Heard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let outcome = if self.active.get() <= FEW {
+            Pin::new(&mut self.io).poll_read(cx, buffer)
+        } else {
+            // hyper makes its buffers as large as what it is given of them is filled.
+            let mut scratch = [const { MaybeUninit::uninit() }; SMALL_READ];
+            let room = buffer.remaining().min(SMALL_READ);
+            let mut small = ReadBuf::uninit(&mut scratch[..room]);
+            let outcome = Pin::new(&mut self.io).poll_read(cx, &mut small);
+            buffer.put_slice(small.filled());
+            outcome
+        };
         if buffer.filled().len() > before {
             self.heard.store(true, Relaxed);
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Request;
@@ -128,6 +128,7 @@ impl<H: Handler> Crew<H> {
         }
         let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
         watches.push(Arc::clone(&watch));
+        self.clock.crowd(watches.len());
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
         let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals());
@@ -164,6 +165,7 @@ impl<H: Handler> Crew<H> {
         let (draining, closing) = (shutdown.is_draining(), shutdown.is_closing());
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         watches.retain(|watch| !watch.is_over());
+        self.clock.crowd(watches.len());
         for watch in &*watches {
             if draining {
                 watch.drain();
@@ -248,7 +250,9 @@ impl<H: Handler> Body for Tracked<H> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        ready!(this.line.peer.watch.poll_room(cx));
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The client's socket, with an eye on progress.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,9 @@ use tokio::net::TcpStream;
 use super::problem::Own;
 use super::watch::{Verdict, Watch};
 use crate::telemetry::metrics::Metrics;
+
+/// What is read at a time where there are many connections.
+const SMALL_READ: usize = 8 * 1024;
 
 /// Most bytes that are read and dropped after the last answer.
 const MOST_LINGERING: usize = 1024 * 1024;
@@ -116,7 +120,16 @@ impl AsyncRead for Socket {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        let outcome = if self.watch.is_crowded() {
+            let mut scratch = [const { MaybeUninit::uninit() }; SMALL_READ];
+            let room = buffer.remaining().min(SMALL_READ);
+            let mut small = ReadBuf::uninit(&mut scratch[..room]);
+            let outcome = Pin::new(&mut self.tcp).poll_read(cx, &mut small);
+            buffer.put_slice(small.filled());
+            outcome
+        } else {
+            Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        };
         self.note_read(&outcome, buffer.filled().len() - before);
         outcome
     }

@@ -16,22 +16,32 @@ use atomic_waker::AtomicWaker;
 use super::Limits;
 use crate::vocab::Moment;
 
+/// With more connections than these a worker reads little at a time from each: hyper makes its
+/// buffers as large as what it is given of them is filled, and keeps them while a connection waits.
+const FEW: usize = 64;
+
 /// A worker's clock in milliseconds, moved on by its sweep. Never 0 after [`Clock::advance`].
 #[derive(Debug)]
 pub(super) struct Clock {
     origin: Moment,
     now: AtomicU64,
+    crowded: AtomicBool,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { origin: Moment::now(), now: AtomicU64::new(1) }
+        Self { origin: Moment::now(), now: AtomicU64::new(1), crowded: AtomicBool::new(false) }
     }
 
     /// Sets the clock to the present.
     pub(super) fn advance(&self) {
         let passed = Moment::now().since(self.origin).as_millis();
         self.now.store(u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1, Relaxed);
+    }
+
+    /// Says how many connections the worker has.
+    pub(super) fn crowd(&self, connections: usize) {
+        self.crowded.store(connections > FEW, Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -99,6 +109,7 @@ pub enum Expired {
 pub struct Watch {
     clock: Arc<Clock>,
     waker: AtomicWaker,
+    room: AtomicWaker,
     phase: AtomicU8,
     phase_since: AtomicU64,
     body: AtomicU8,
@@ -117,6 +128,7 @@ impl Watch {
         Self {
             clock,
             waker: AtomicWaker::new(),
+            room: AtomicWaker::new(),
             phase: AtomicU8::new(Phase::New as u8),
             phase_since: AtomicU64::new(now),
             body: AtomicU8::new(BodyState::Whole as u8),
@@ -226,7 +238,24 @@ impl Watch {
 
     /// The client took bytes.
     pub(super) fn sent(&self) {
-        self.write_since.store(0, Relaxed);
+        if self.write_since.swap(0, Relaxed) != 0 {
+            self.room.wake();
+        }
+    }
+
+    /// Ready while the client takes bytes. What it does not take is better left with whoever makes
+    /// it: a thousand slow readers would have us hold all that our buffers can (S37).
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.write_since.load(Relaxed) == 0 {
+            return Poll::Ready(());
+        }
+        self.room.register(cx.waker());
+        Poll::Pending
+    }
+
+    /// Whether there are so many connections that each should read little at a time.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.clock.crowded.load(Relaxed)
     }
 
     /// The client takes no more bytes.

@@ -17,6 +17,9 @@ use crate::vocab::{Moment, TokenName};
 /// The shortest time between two renewals that upstreams asked for.
 pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
+/// A renewal that is planned within this time may be brought forward at any time.
+const NEAR: Duration = Duration::from_secs(1);
+
 /// One generation of a token.
 #[derive(Debug)]
 pub struct Current {
@@ -227,14 +230,25 @@ impl Handle {
         }
         let now = Moment::now();
         let too_soon = demand.last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL);
-        if demand.rejected == Some(generation) || too_soon {
+        if demand.rejected == Some(generation) || (too_soon && !self.is_due(now)) {
             return Rejected::Ignored;
         }
         demand.rejected = Some(generation);
-        demand.last_forced = Some(now);
+        if !too_soon {
+            demand.last_forced = Some(now);
+        }
         demand.pending = true;
         self.0.poke.notify_one();
         Rejected::Renewing
+    }
+
+    /// Whether the next attempt is so near (a second, or a tenth of the lifetime) that to bring it
+    /// forward costs the issuer nothing.
+    fn is_due(&self, now: Moment) -> bool {
+        let report = lock(&self.0.report);
+        let lifetime = self.0.current.load().as_ref().and_then(|current| current.grant.lifetime);
+        let near = NEAR.min(lifetime.unwrap_or_default() / 10);
+        report.next_attempt.is_some_and(|at| now.until(at) <= near)
     }
 
     /// Asks for a renewal now, for an operator or a child token that was refused.
@@ -329,4 +343,44 @@ impl Handle {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+    use crate::vocab::Secret;
+
+    /// A token of this generation that lives a minute and is to be renewed after `renewal`.
+    fn publish(handle: &Handle, generation: u64, renewal: Duration) {
+        let now = Moment::now();
+        handle.set_renewing(true);
+        let mut grant = Grant::of(Secret::from("value"));
+        grant.lifetime = Some(Duration::from_secs(60));
+        handle.publish(Current {
+            generation,
+            grant: Arc::new(grant),
+            obtained: now,
+            expires: Some(now + Duration::from_secs(60)),
+            usable_until: Some(now + Duration::from_secs(55)),
+        });
+        handle.tell(|report| report.next_attempt = Some(now + renewal));
+        handle.set_renewing(false);
+    }
+
+    #[test]
+    fn a_second_rejection_within_half_a_minute_passes_unless_the_renewal_is_due_anyway() {
+        let metrics = Metrics::new().unwrap();
+        let name = TokenName::parse("api").unwrap();
+        let series = metrics.token(&name, &[]);
+        let handle = Handle::new(name, "oauth2", true, vec![Rejection::unauthorized()], series);
+        publish(&handle, 1, Duration::from_secs(40));
+        assert_eq!(handle.reject(1), Rejected::Renewing);
+        publish(&handle, 2, Duration::from_secs(40));
+        assert_eq!(handle.reject(1), Rejected::Stale);
+        assert_eq!(handle.reject(2), Rejected::Ignored, "too soon");
+        handle
+            .tell(|report| report.next_attempt = Some(Moment::now() + Duration::from_millis(100)));
+        assert_eq!(handle.reject(2), Rejected::Renewing, "due anyway");
+    }
 }

@@ -255,3 +255,34 @@ fn health_of_nobody_is_1() {
     let output = bearerd(&["health", "--admin", &free.to_string()]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_short_password_that_the_issuer_quotes_is_not_shown() {
+    use std::io::{Read, Write};
+    let issuer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = issuer.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in issuer.incoming().map_while(Result::ok) {
+            let read = stream.read(&mut [0; 4096]).unwrap_or(0);
+            let body =
+                r#"{"error":"invalid_grant","error_description":"joe has no password `hunter2`"}"#;
+            let length = body.len();
+            let head = "HTTP/1.1 400 Bad Request\r\nconnection: close";
+            if read > 0 {
+                write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+            }
+        }
+    });
+    let directory = directory("quoted");
+    let password = directory.join("password");
+    fs::write(&password, "hunter2").unwrap();
+    let password = password.display();
+    let yaml = format!(
+        "tokens:\n  joe:\n    oauth2: {{token_url: 'http://{address}/', grant: password, client_id: x, username: joe, password: {{file: '{password}'}}}}\n{ROUTES}"
+    );
+    let output = bearerd(&["token", "joe", "--config", &file("quoted", &yaml)]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("invalid_grant") && text.contains("joe has no password"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}

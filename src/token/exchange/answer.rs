@@ -433,4 +433,32 @@ mod tests {
         let body = r#"{"params":{"status":"failed"},"access_token":"x"}"#;
         assert_eq!(reading.read(&answer(200, &[], body)).unwrap_err().reason, Reason::Refused);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_no_answer_panics_and_what_is_granted_fits_a_header_s21_s44(
+            status in 200_u16..600,
+            start in "[ {\\[\"]{0,2}",
+            value in r#"(canary-[ -~]{8,40}|[\x00-\xff]{0,40})"#,
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            plain in proptest::prelude::any::<bool>(),
+        ) {
+            let quoted = serde_json::to_string(&value).unwrap();
+            let text = if plain {
+                format!(r#"{{"access_token":{quoted},"error":{quoted},"expires_in":1e999}}"#)
+            } else {
+                start + &String::from_utf8_lossy(&body)
+            };
+            match reading().read(&answer(status, &[("retry-after", &status.to_string())], &text)) {
+                Ok(grant) => {
+                    let token = grant.value.expose();
+                    proptest::prop_assert!(token.bytes().all(|b| (0x21..=0x7e).contains(&b)));
+                }
+                Err(failure) => {
+                    let detail = failure.detail;
+                    proptest::prop_assert!(detail.bytes().all(|b| (0x20..=0x7e).contains(&b)));
+                }
+            }
+        }
+    }
 }

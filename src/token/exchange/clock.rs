@@ -77,4 +77,18 @@ mod tests {
         assert_eq!(after("-1"), None);
         assert_eq!(after("abc"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_no_retry_after_panics(value in "[0-9A-Za-z ,:+.-]{0,40}", date in "[ -~]{0,40}") {
+            // A number is that number of seconds; of anything else only an end in the future counts.
+            let fields = fields(&[(header::RETRY_AFTER, &value), (header::DATE, &date)]);
+            let expected = value.trim().parse().ok().map(Duration::from_secs);
+            if expected.is_some() {
+                proptest::prop_assert_eq!(retry_after(&fields), expected);
+            } else if httpdate::parse_http_date(value.trim()).is_err() {
+                proptest::prop_assert_eq!(retry_after(&fields), None);
+            }
+        }
+    }
 }

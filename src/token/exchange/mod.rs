@@ -129,7 +129,10 @@ impl Exchange {
         let answer = call.send(&setting(&parents, previous, attempt)).await?;
         let mut grant = match self.reading.read(&answer) {
             Ok(grant) => grant,
-            Err(failure) => return Err(self.blame(&answer, failure, &parents, attempt.parents)),
+            Err(failure) => {
+                let failure = hushed(failure, call, previous, &parents);
+                return Err(self.blame(&answer, failure, &parents, attempt.parents));
+            }
         };
         if means == Means::Refresh && grant.refresh_token.is_none() {
             grant.refresh_token = previous.and_then(|old| old.refresh_token.clone());
@@ -191,6 +194,25 @@ impl Exchange {
     pub fn templates(&self) -> Vec<&Template> {
         self.calls().flat_map(Call::templates).collect()
     }
+}
+
+/// Cuts everything secret that was in a request out of the words of its failure: an issuer may
+/// quote what it refuses (S22), and a short password looks like any word.
+fn hushed(
+    mut failure: Failure,
+    call: &Call,
+    own: Option<&Grant>,
+    parents: &BTreeMap<TokenName, Arc<Current>>,
+) -> Failure {
+    let grants = own.into_iter().chain(parents.values().map(|current| current.grant.as_ref()));
+    let secrets =
+        call.secrets().into_iter().filter_map(|secret| secret.read().ok()).chain(
+            grants.flat_map(|grant| grant.refresh_token.iter().chain([&grant.value]).cloned()),
+        );
+    for secret in secrets.filter(|secret| !secret.is_empty()) {
+        failure.detail = failure.detail.replace(secret.expose(), "[..]");
+    }
+    failure
 }
 
 /// The current values of the tokens that a call names.
