@@ -22,6 +22,10 @@ const SMALL_READ: usize = 8 * 1024;
 /// Most bytes that are read and dropped after the last answer.
 const MOST_LINGERING: usize = 1024 * 1024;
 
+/// Slices that are no longer than this together are copied together: a plain send costs the
+/// kernel less than a vectored one.
+const SMALL: usize = 512;
+
 /// Counts the answers of our own, by reason; nothing where nobody counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusals(Option<Arc<[IntCounter; Own::ALL.len()]>>);
@@ -186,7 +190,17 @@ impl AsyncWrite for Socket {
         if let [only] = slices {
             return self.poll_write(cx, only);
         }
-        let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        let outcome = if slices.iter().map(|slice| slice.len()).sum::<usize>() <= SMALL {
+            let mut joined = [0_u8; SMALL];
+            let mut end = 0;
+            for slice in slices {
+                joined[end..end + slice.len()].copy_from_slice(slice);
+                end += slice.len();
+            }
+            Pin::new(&mut self.tcp).poll_write(cx, &joined[..end])
+        } else {
+            Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+        };
         self.note_write(&outcome);
         outcome
     }
