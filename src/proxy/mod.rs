@@ -20,6 +20,7 @@ mod replay;
 pub mod route;
 mod settings;
 mod target;
+mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
@@ -138,13 +139,16 @@ impl Proxy {
             route.permits(head)?;
             (route, state.token_wait)
         };
+        let found = upgrade::asked(head, found);
         headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
         let (mut response, rejected) = trip.send(body).await?;
-        headers::to_client(&mut response, trip.answer, &route.rules, &trip.presented, rejected)?;
-        Ok(Reply::Relayed(response, trip.presented))
+        let presented = trip.presented;
+        headers::to_client(&mut response, trip.answer, &route.rules, &presented, rejected)?;
+        upgrade::open(head, &mut response, route, peer);
+        Ok(Reply::Relayed(response, presented))
     }
 }
 
