@@ -1,7 +1,7 @@
 //! The configuration file. With `vocab::At` the only place that names the YAML crate.
 //!
 //! Each part's settings stand beside the part; this module composes them, reads a file into them
-//! ([`load`]) and hands over what [`check`] found to be sound.
+//! ([`load`]) and hands over what `check` found to be sound.
 
 mod check;
 mod describe;
