@@ -104,7 +104,7 @@ pub enum Expired {
     Body,
 }
 
-/// One connection's state; see the module's text. All times are of the worker's [`Clock`], and 0
+/// One connection's state; see the module's text. All times are of the worker's `Clock`, and 0
 /// stands for "not now". The orderings are relaxed: the sweep runs on the connection's own
 /// thread, and the atomics only make the futures `Send`.
 #[derive(Debug)]
