@@ -123,6 +123,9 @@ pub fn run_then(
         spawn_worker(worker, &proxy_listener, Arc::clone(&proxy), died.clone())?;
     }
     drop(died);
+    // The workers' clones end with draining. Were this one kept, the kernel would still accept
+    // connections then, which nobody answers.
+    drop(proxy_listener);
     let admin =
         Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&running.view), requests.clone()));
     let manager = Manager::from_env();
@@ -161,9 +164,9 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> 
 
 /// As many as configured, else as many as this process may use (cgroup quotas count).
 fn worker_count(config: &Config) -> usize {
-    config.workers.map_or_else(
+    config.workers.as_ref().map_or_else(
         || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
+        |workers| usize::from(workers.value),
     )
 }
 

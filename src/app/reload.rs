@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::Signal;
 
 use super::notify::Manager;
-use super::{StartError, state, view};
+use super::{StartError, state, view, worker_count};
 use crate::admin::View;
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::proxy::State;
@@ -111,7 +111,7 @@ impl Running {
         for (key, differs) in [
             ("listen", config.listen.value != self.config.listen.value),
             ("admin", config.admin.value != self.config.admin.value),
-            ("workers", config.workers != self.config.workers),
+            ("workers", worker_count(&config) != worker_count(&self.config)),
             ("limits", config.limits != self.config.limits),
         ] {
             if differs {

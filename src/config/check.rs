@@ -237,7 +237,9 @@ fn listeners(config: &Config, problems: &mut Problems) {
         let mistake = Mistake::new("`routes` is empty").hint("add `- upstream: https://..`");
         problems.add(Place { line: 1, column: 1 }, mistake);
     }
-    if config.workers == Some(0) {
-        problems.add(Place { line: 1, column: 1 }, Mistake::new("`workers` must be at least 1"));
+    if let Some(workers) = config.workers.as_ref().filter(|workers| workers.value == 0) {
+        let mistake = Mistake::new("`workers` must be at least 1");
+        problems
+            .add(workers.place, mistake.hint("remove the line for one worker on each CPU allowed"));
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration file. With `vocab::At` the only place that names the YAML crate.
 //!
 //! Each part's settings stand beside the part; this module composes them, reads a file into them
-//! ([`load`]) and hands over what [`check`] found to be sound.
+//! ([`load`]) and hands over what `check` found to be sound.
 
 mod check;
 mod describe;
@@ -21,7 +21,7 @@ use crate::proxy::{caller, route};
 use crate::server::Limits;
 use crate::token::source::Kind;
 use crate::vocab::{
-    At, Mistake, Period, Placeholder, Problem, Problems, Text, TokenName, collecting, scalar,
+    At, Mistake, Period, Place, Placeholder, Problem, Problems, Text, TokenName, collecting, scalar,
 };
 
 /// A configuration is text for people; a larger file is a mistake.
@@ -46,7 +46,7 @@ pub struct Config {
     pub caller: Option<caller::Settings>,
     /// Threads that carry requests; as many as the machine (or its cgroup) has CPUs unless said
     /// otherwise.
-    pub workers: Option<u16>,
+    pub workers: Option<At<u16>>,
     /// Host names by which clients may call beside the loopback names and the bound address.
     #[serde(default)]
     pub hosts: Vec<Text>,
@@ -173,9 +173,9 @@ impl ConfigError {
 /// # Errors
 /// Every mistake that can be told at once; none quotes a value at a secret's place.
 pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
-    let text = read(path).map_err(|mistake| {
+    let text = read(path).map_err(|problem| {
         let mut problems = Problems::new();
-        problems.push(Problem { place: None, mistake });
+        problems.push(problem);
         ConfigError::new(path, problems)
     })?;
     parse(&text, overrides).map_err(|problems| ConfigError::new(path, problems))
@@ -202,14 +202,17 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
     if let Some(admin) = overrides.admin {
         config.admin = At::nowhere(Address(admin));
     }
-    config.workers = overrides.workers.or(config.workers);
+    config.workers = overrides.workers.map(At::nowhere).or(config.workers);
     check::check(config, problems)
 }
 
-fn read(path: &Path) -> Result<String, Mistake> {
+fn read(path: &Path) -> Result<String, Problem> {
+    let whole = |mistake| Problem { place: None, mistake };
     let unreadable = |error: std::io::Error| {
-        Mistake::new(format!("cannot read the configuration: {error}"))
-            .hint("check the path given by --config or BEARERD_CONFIG")
+        whole(
+            Mistake::new(format!("cannot read the configuration: {error}"))
+                .hint("check the path given by --config or BEARERD_CONFIG"),
+        )
     };
     let mut text = Vec::new();
     File::open(path)
@@ -218,9 +221,22 @@ fn read(path: &Path) -> Result<String, Mistake> {
         .read_to_end(&mut text)
         .map_err(unreadable)?;
     if text.len() as u64 > MOST_BYTES {
-        return Err(Mistake::new("the configuration is larger than 1 MiB"));
+        let mistake = Mistake::new("the configuration is larger than 1 MiB");
+        return Err(whole(mistake.hint("is it the right file?")));
     }
-    String::from_utf8(text).map_err(|_| Mistake::new("the configuration is not valid UTF-8"))
+    String::from_utf8(text).map_err(|error| {
+        let sound = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        Mistake::new("the configuration is not valid UTF-8")
+            .hint("save the file as UTF-8")
+            .at(end_of(&String::from_utf8_lossy(sound)))
+    })
+}
+
+/// The place after a text's last character.
+fn end_of(text: &str) -> Place {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    Place { line: count(text.matches('\n').count()) + 1, column: count(last.chars().count()) + 1 }
 }
 
 /// The JSON schema of the file, for editors.

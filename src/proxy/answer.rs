@@ -44,6 +44,11 @@ impl Arrival {
         self.lease = None;
     }
 
+    /// Takes the connection out, which carries no further answer.
+    pub(super) const fn detach(&mut self) -> Option<Lease> {
+        self.lease.take()
+    }
+
     /// Reads up to `most` bytes ahead; they are not lost. None if there are more.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
 use hyper::body::Incoming;
 
 use super::answer::Arrival;
@@ -13,6 +13,7 @@ use super::headers::{self, Survey};
 use super::refusal::Refusal;
 use super::replay::{Keep, Upload};
 use super::route::Route;
+use super::upgrade;
 use super::upstream::{Failure, Over};
 use crate::server::{Expired, Peer};
 use crate::token::handle::Rejected;
@@ -164,6 +165,7 @@ impl<'t> Trip<'t> {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
                     self.answer = Survey::of(response.headers());
+                    upgrade::check(&response, self.found, self.answer)?;
                     return checked(response.map(|body| Arrival::new(body, lease)), self.answer);
                 }
                 Err(Failure::Stale) if !waited => {
@@ -199,6 +201,7 @@ impl<'t> Trip<'t> {
         };
         headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
         headers::frame(&mut headers, &upload, self.found.has(Survey::CONTENT_LENGTH));
+        upgrade::announce(&mut headers, self.found);
         headers::inject(&mut headers, &self.presented);
         let mut request = Request::new(upload);
         *request.method_mut() = self.head.method.clone();
@@ -244,9 +247,6 @@ impl<'t> Trip<'t> {
 
 /// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
 fn checked(mut response: Response<Arrival>, found: Survey) -> Result<Response<Arrival>, Refusal> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::Malformed("switches protocols unasked".into()));
-    }
     *response.version_mut() = Version::HTTP_11;
     if found.has(Survey::TRANSFER_ENCODING) {
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();

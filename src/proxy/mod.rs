@@ -20,6 +20,7 @@ mod replay;
 pub mod route;
 mod settings;
 mod target;
+mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use headers::Survey;
 use page::Page;
 use record::Record;
 use refusal::{Refusal, Tally};
-use route::Routes;
+use route::{Route, Routes};
 
 use crate::net::body::Body;
 use crate::server::{Handler, Peer};
@@ -94,6 +95,45 @@ enum Reply {
     Own(Response<Body>),
 }
 
+/// A request that may go on.
+struct Admitted<'r> {
+    route: &'r Arc<Route>,
+    token_wait: Duration,
+    /// A browser asks what a listed page may send; it is answered here.
+    preflight: bool,
+}
+
+impl State {
+    /// Lets a request in: who may speak, to which route, for which page, and what of the route.
+    /// `grant` learns what a browser may be told, even of a refusal.
+    fn admit<'r>(
+        &self,
+        head: &mut Parts,
+        found: Survey,
+        peer: &Peer,
+        record: &'r mut Record,
+        grant: &mut Grant,
+    ) -> Result<Admitted<'r>, Refusal> {
+        *grant = Grant::early(&head.headers, found, |origin| self.routes.list(origin));
+        self.guard.admit(head, found, peer)?;
+        let route = record.enter(Arc::clone(self.routes.find(head)?));
+        grant.narrow(&route.cors);
+        if found.has(Survey::PAGE) {
+            let own = guard::host_of(&head.headers, head.version)?;
+            let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
+            // A browser asks before it sends anything, and cannot prove anything yet.
+            if page == Page::Listed && cors::is_preflight(head) {
+                return Ok(Admitted { route, token_wait: self.token_wait, preflight: true });
+            }
+        }
+        if let Some(caller) = &self.caller {
+            caller.admit(&head.headers)?;
+        }
+        route.permits(head)?;
+        Ok(Admitted { route, token_wait: self.token_wait, preflight: false })
+    }
+}
+
 /// Answers the proxy listener's requests.
 #[derive(Debug)]
 pub struct Proxy {
@@ -118,33 +158,21 @@ impl Proxy {
     ) -> Result<Reply, Refusal> {
         let now = record.started();
         let found = Survey::of(&head.headers);
-        let (route, token_wait) = {
-            let state = self.state.load();
-            *grant = Grant::early(&head.headers, found, |origin| state.routes.list(origin));
-            state.guard.admit(head, found, peer)?;
-            let route = record.enter(Arc::clone(state.routes.find(head)?));
-            grant.narrow(&route.cors);
-            if found.has(Survey::PAGE) {
-                let own = guard::host_of(&head.headers, head.version)?;
-                let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
-                // A browser asks before it sends anything, and cannot prove anything yet.
-                if page == Page::Listed && cors::is_preflight(head) {
-                    return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
-                }
-            }
-            if let Some(caller) = &state.caller {
-                caller.admit(&head.headers)?;
-            }
-            route.permits(head)?;
-            (route, state.token_wait)
-        };
+        let admitted = self.state.load().admit(head, found, peer, record, grant)?;
+        let Admitted { route, token_wait, preflight } = admitted;
+        if preflight {
+            return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
+        }
+        let found = upgrade::asked(head, found);
         headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
         let (mut response, rejected) = trip.send(body).await?;
-        headers::to_client(&mut response, trip.answer, &route.rules, &trip.presented, rejected)?;
-        Ok(Reply::Relayed(response, trip.presented))
+        let presented = trip.presented;
+        headers::to_client(&mut response, trip.answer, &route.rules, &presented, rejected)?;
+        upgrade::open(head, &mut response, route, peer);
+        Ok(Reply::Relayed(response, presented))
     }
 }
 

@@ -80,6 +80,9 @@ pub enum Refusal {
     /// The answer is not valid HTTP; holds what is wrong.
     #[error("the upstream's answer {0}")]
     Malformed(Cow<'static, str>),
+    /// The answer switches to a protocol that was not asked for (S11).
+    #[error("the upstream switches protocols unasked")]
+    Switched,
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     Timeout,
@@ -129,9 +132,11 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoToken => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(DialError::Timeout { .. }) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) | Self::Leak => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Connect(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::Switched
+            | Self::Leak => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -161,7 +166,7 @@ impl Refusal {
                 "upstream-connect"
             }
             Self::Reset(_) => "upstream-reset",
-            Self::Malformed(_) => "upstream-invalid",
+            Self::Malformed(_) | Self::Switched => "upstream-invalid",
             Self::Timeout => "upstream-timeout",
             Self::Leak => "leak",
         }
@@ -187,9 +192,12 @@ impl Refusal {
             | Self::BodyTimeout => Blame::Client,
             Self::Loop => Blame::Proxy,
             Self::NoToken => Blame::Issuer,
-            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) | Self::Timeout | Self::Leak => {
-                Blame::Upstream
-            }
+            Self::Connect(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::Switched
+            | Self::Timeout
+            | Self::Leak => Blame::Upstream,
         }
     }
 
@@ -225,13 +233,14 @@ impl Refusal {
             Self::NoToken => "Repeat later; the status page says why the token is missing.",
             Self::Connect(_) => "Check that the upstream runs and that its URL is right.",
             Self::Reset(_) => "The request may have been processed; see the upstream's log.",
-            Self::Malformed(_) => "See the upstream's log.",
+            Self::Malformed(_) | Self::Switched => "See the upstream's log.",
             Self::Timeout => "The request may still be processed; see the upstream's log.",
             Self::Leak => "The upstream reflects request fields; it must not see credentials.",
         }
     }
 
-    /// The answer. `close` announces that the connection ends, where a body is left unread.
+    /// The answer. `close` announces that the connection ends, where a body is left unread. It
+    /// ends too where a client may already speak another protocol.
     #[must_use]
     pub fn to_response(&self, close: bool) -> Response<Body> {
         let problem = Problem {
@@ -245,7 +254,7 @@ impl Refusal {
         if matches!(self, Self::Method) {
             response.headers_mut().insert(ALLOW, METHODS);
         }
-        if close {
+        if close || matches!(self, Self::Switched) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -338,6 +347,7 @@ mod tests {
             }),
             Refusal::Connect(DialError::Timeout { host: host(), after: SOON }),
             Refusal::Malformed("is not HTTP".into()),
+            Refusal::Switched,
             Refusal::Timeout,
             Refusal::Leak,
         ]

@@ -13,6 +13,7 @@ use super::page::Navigation;
 use super::refusal::Refusal;
 pub use super::settings::{HostField, Match, Settings, Strip, check, is_untouchable};
 use super::target::{self, Care};
+use super::upgrade::Tunnels;
 use super::upstream::Upstream;
 use crate::net::tls::TlsError;
 use crate::server::{Host, Limits};
@@ -67,6 +68,7 @@ pub struct Route {
     pub(super) presentation: Arc<Presentation>,
     pub(super) metrics: RouteMetrics,
     pub(super) upstream: Upstream,
+    pub(super) tunnels: Tunnels,
     pub(super) rules: Rules,
     /// The status codes that any token's rules of rejection name.
     rejecting: Vec<u16>,
@@ -203,6 +205,10 @@ impl Route {
             presentation,
             metrics,
             upstream,
+            tunnels: Tunnels {
+                idle: surroundings.limits.tunnel_idle.0,
+                shutdown: surroundings.shutdown.clone(),
+            },
             rules,
             rejecting,
             name,

@@ -162,7 +162,7 @@ impl Upstream {
             DialError::Connect { host: String::new(), source: io::Error::other(error) }
         })?;
         let hush = Arc::new(Hush::default());
-        let connection = Arc::clone(&hush).drive(connection);
+        let connection = Arc::clone(&hush).drive(connection.with_upgrades());
         drop(self.shop.shutdown.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an upstream connection ended early");

@@ -131,9 +131,9 @@ impl<H: Handler> Crew<H> {
         self.clock.crowd(watches.len());
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
-        let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals());
+        let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals(), seat);
         let peer = Peer { addr, local, watch, label: OnceLock::new() };
-        let task = serve_connection(Arc::clone(self), socket, peer, seat);
+        let task = serve_connection(Arc::clone(self), socket, peer);
         drop(self.fleet.shutdown.spawn(task));
     }
 
@@ -177,7 +177,8 @@ impl<H: Handler> Crew<H> {
 }
 
 /// Counts a connection while it lives, however it ends.
-struct Seat {
+#[derive(Debug)]
+pub(super) struct Seat {
     fleet: Arc<Fleet>,
     index: usize,
 }
@@ -207,7 +208,7 @@ struct Line<H> {
     peer: Peer,
 }
 
-async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: Peer, _seat: Seat) {
+async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: Peer) {
     let watch = Arc::clone(&peer.watch);
     let line = Arc::new(Line { handler: Arc::clone(&crew.handler), peer });
     let service = service_fn(|request: Request<Incoming>| {
@@ -218,7 +219,8 @@ async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: 
             Ok::<_, Infallible>(response.map(|body| Tracked { body, line }))
         }
     });
-    let mut connection = pin!(crew.builder.serve_connection(TokioIo::new(socket), service));
+    let connection = crew.builder.serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection.with_upgrades());
     let mut asked_to_drain = false;
     let outcome = poll_fn(|cx| {
         if poll_verdict(&watch, cx) == Verdict::Close {

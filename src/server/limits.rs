@@ -37,6 +37,9 @@ pub struct Limits {
     pub upstream_age: Period,
     /// Most unused connections that each worker keeps to one upstream. Default 256.
     pub upstream_spare: usize,
+    /// Longest time for which nothing moves through a tunnel (WebSocket), in either direction.
+    /// Default `5m`.
+    pub tunnel_idle: Period,
     /// Whether connections may take the process's last file descriptors; only for probes.
     #[serde(skip)]
     pub last_descriptors: bool,
@@ -57,6 +60,7 @@ impl Default for Limits {
             upstream_idle: Period::secs(4),
             upstream_age: Period::secs(300),
             upstream_spare: 256,
+            tunnel_idle: Period::secs(300),
             last_descriptors: false,
         }
     }

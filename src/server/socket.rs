@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::crew::Seat;
 use super::problem::Own;
 use super::watch::{Verdict, Watch};
 use crate::telemetry::metrics::Metrics;
@@ -51,6 +52,8 @@ pub(super) struct Socket {
     closing: Closing,
     /// An answer of our own that is sent in place of hyper's, and how much of it is sent.
     own: Option<(Vec<u8>, usize)>,
+    /// The connection counts for as long as it is open, also as a tunnel.
+    _seat: Seat,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +64,13 @@ enum Closing {
 }
 
 impl Socket {
-    pub(super) const fn new(tcp: TcpStream, watch: Arc<Watch>, refusals: Refusals) -> Self {
-        Self { tcp, watch, refusals, closing: Closing::No, own: None }
+    pub(super) const fn new(
+        tcp: TcpStream,
+        watch: Arc<Watch>,
+        refusals: Refusals,
+        seat: Seat,
+    ) -> Self {
+        Self { tcp, watch, refusals, closing: Closing::No, own: None, _seat: seat }
     }
 
     /// Finds an answer of hyper's own among what it writes: to a head that it could not read,

@@ -63,6 +63,8 @@ enum Phase {
     Exchange,
     /// Everything is sent; what the client still sends is read and dropped.
     Lingering,
+    /// The connection has left HTTP; whoever took it over sees to its limits.
+    Tunnel,
 }
 
 /// How much of the request's body has arrived.
@@ -102,7 +104,7 @@ pub enum Expired {
     Body,
 }
 
-/// One connection's state; see the module's text. All times are of the worker's [`Clock`], and 0
+/// One connection's state; see the module's text. All times are of the worker's `Clock`, and 0
 /// stands for "not now". The orderings are relaxed: the sweep runs on the connection's own
 /// thread, and the atomics only make the futures `Send`.
 #[derive(Debug)]
@@ -192,6 +194,12 @@ impl Watch {
 
     pub(super) fn is_reset(&self) -> bool {
         self.reset.load(Relaxed)
+    }
+
+    /// Says that the connection has left HTTP: from here on no limit of the server is for it.
+    pub fn hand_over(&self) {
+        self.enter(Phase::Tunnel);
+        self.verdict.store(Verdict::None as u8, Relaxed);
     }
 
     fn take_expired(&self) -> Option<Expired> {
@@ -294,6 +302,9 @@ impl Watch {
     /// The last byte is sent. True if the client may still be sending: closing now would reset
     /// the connection and could destroy the answer on its way.
     pub(super) fn closing(&self) -> bool {
+        if self.is(Phase::Tunnel) {
+            return false;
+        }
         let linger = self.is(Phase::Head) || self.body.load(Relaxed) == BodyState::Unwanted as u8;
         self.enter(Phase::Lingering);
         linger
@@ -334,6 +345,9 @@ impl Watch {
 
     /// What the limits say about the connection now.
     pub(super) fn judge(&self, limits: &Limits) -> Verdict {
+        if self.is(Phase::Tunnel) {
+            return Verdict::None;
+        }
         let now = self.clock.now();
         let over = |since: u64, limit: Duration| {
             since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()

@@ -9,11 +9,13 @@ use std::sync::OnceLock;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::process::Process;
+use super::series::METHODS;
+pub use super::series::{MethodMetrics, RouteMetrics, TokenMetrics};
 use crate::vocab::{RouteName, TokenName};
 
 /// A metric that could not be made: two of one name, a fault of the program.
@@ -27,12 +29,6 @@ const REQUEST_BUCKETS: &[f64] =
 
 /// Upper bounds of token fetches, in seconds.
 const FETCH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// Methods with a series of their own; any other is counted as `_OTHER`.
-const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "_OTHER"];
-
-/// Where codes without a series of their own are counted, behind those from 100 to 599.
-const OTHER_CODE: usize = 500;
 
 /// Every metric of the program.
 #[derive(Debug)]
@@ -416,120 +412,5 @@ fn forget(vec: &IntCounterVec, first: &str) {
                 drop(vec.remove_label_values(&values));
             }
         }
-    }
-}
-
-/// The series of one token.
-#[derive(Debug)]
-pub struct TokenMetrics {
-    /// Unix time of expiry.
-    pub expiry: Gauge,
-    /// Unix time of the next attempt.
-    pub next_refresh: Gauge,
-    /// Unix time of the last success.
-    pub last_success: Gauge,
-    /// Failures in a row.
-    pub consecutive_failures: IntGauge,
-    /// 1 while injectable.
-    pub usable: IntGauge,
-    /// Successful attempts.
-    pub success: IntCounter,
-    failures: BTreeMap<&'static str, IntCounter>,
-    /// Durations of attempts.
-    pub seconds: Histogram,
-    /// Requests that wait.
-    pub waiters: IntGauge,
-    /// Restarts of the task.
-    pub restarts: IntCounter,
-    /// 1 while the newest refresh token is only in memory.
-    pub state_unsaved: IntGauge,
-}
-
-impl TokenMetrics {
-    /// Counts a failed attempt.
-    pub fn failed(&self, reason: &'static str) {
-        if let Some(counter) = self.failures.get(reason) {
-            counter.inc();
-        }
-    }
-}
-
-/// The series of one route.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    methods: [MethodMetrics; METHODS.len()],
-    /// Requests being answered.
-    pub in_flight: IntGauge,
-    /// Time to the answer's head.
-    pub upstream_seconds: Histogram,
-    /// Upstream connections in use.
-    pub active: IntGauge,
-    /// Upstream connections kept for later.
-    pub idle: IntGauge,
-    /// Open tunnels.
-    pub upgrades: IntGauge,
-    /// Credential there at once.
-    pub injected: IntCounter,
-    /// Credential there after a wait.
-    pub waited: IntCounter,
-    /// Refused for want of a credential.
-    pub no_token: IntCounter,
-    /// By index of the `strippable` list given to [`Metrics::route`].
-    pub stripped: Vec<IntCounter>,
-    unauthorized: IntCounter,
-    forbidden: IntCounter,
-    unauthorized_other: IntCounter,
-    /// Replays that the upstream accepted.
-    pub replay_accepted: IntCounter,
-    /// Replays that were rejected again.
-    pub replay_rejected: IntCounter,
-    /// Replays that could not be sent.
-    pub replay_failed: IntCounter,
-}
-
-impl RouteMetrics {
-    /// The series of one method.
-    #[must_use]
-    pub fn method(&self, method: &http::Method) -> &MethodMetrics {
-        let index = METHODS.iter().position(|known| *known == method.as_str());
-        &self.methods[index.unwrap_or(METHODS.len() - 1)]
-    }
-
-    /// Counts an answer that rejected the injected credential.
-    pub fn unauthorized(&self, code: u16) {
-        match code {
-            401 => self.unauthorized.inc(),
-            403 => self.forbidden.inc(),
-            _ => self.unauthorized_other.inc(),
-        }
-    }
-}
-
-/// The series of one route and method.
-#[derive(Debug)]
-pub struct MethodMetrics {
-    /// Durations.
-    pub seconds: Histogram,
-    /// One counter a status code from 100 to 599, made at its first use; the last is for others.
-    codes: [OnceLock<IntCounter>; OTHER_CODE + 1],
-    requests: IntCounterVec,
-    route: String,
-    method: &'static str,
-}
-
-impl MethodMetrics {
-    /// The counter of one status code.
-    ///
-    /// An upstream chooses the code, so only registered ones have a series of their own.
-    #[must_use]
-    pub fn code(&self, code: u16) -> &IntCounter {
-        let known = http::StatusCode::from_u16(code)
-            .ok()
-            .filter(|status| code < 600 && status.canonical_reason().is_some());
-        let index = known.map_or(OTHER_CODE, |_| usize::from(code) - 100);
-        self.codes[index].get_or_init(|| {
-            let label = known.as_ref().map_or("other", http::StatusCode::as_str);
-            self.requests.with_label_values(&[self.route.as_str(), self.method, label])
-        })
     }
 }

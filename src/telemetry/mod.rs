@@ -3,4 +3,5 @@
 pub mod log;
 pub mod metrics;
 pub(crate) mod process;
+mod series;
 pub mod summary;

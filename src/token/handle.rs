@@ -73,7 +73,7 @@ pub struct Report {
 /// Makes a value for one use.
 pub(super) type Mint = Box<dyn Fn() -> Result<Grant, Failure> + Send + Sync>;
 
-/// Shared by everybody who uses one token. [`super::refresher`] is the only writer.
+/// Shared by everybody who uses one token. `super::refresher` is the only writer.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 

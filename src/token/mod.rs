@@ -1,6 +1,6 @@
 //! The life of a token.
 //!
-//! A [`source`] says where it comes from. One task for each token, the [`refresher`], asks the
+//! A [`source`] says where it comes from. One task for each token, the `refresher`, asks the
 //! source when the [`schedule`] says so, by the request that the [`purse`] chooses, and publishes
 //! the [`grant`] through the token's [`handle`]. Publishing builds the header fields of every
 //! route that injects the token ([`present`]); requests read those without a lock.

@@ -1,6 +1,7 @@
 //! The process: its end, its configuration, its limits (F47–F51, F53).
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ fn requests_under_way_are_answered_in_full_before_the_end_f48() {
     eventually("unreadiness", || sidecar.admin("/readyz").status == 503);
     let mut late = sidecar.client();
     late.ask("GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    // Refused, not left to wait in the kernel for an answer that never comes.
+    eventually("refused connections", || TcpStream::connect(sidecar.proxy).is_err());
+    assert_eq!(sidecar.admin("/livez").status, 200, "while requests are still under way");
     for client in &mut clients {
         let answer = client.answer().unwrap();
         assert_eq!((answer.status, answer.body.len()), (200, 20));

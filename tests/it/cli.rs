@@ -116,6 +116,21 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
             "made from itself",
         ),
         (
+            "inline-secret-among-the-parameters",
+            format!(
+                "tokens:\n  api:\n    oauth2: {{token_url: https://a.example, client_id: x, client_secret: {{env: HOME}}, params: {{client_secret: hunter2}}}}\n{ROUTES}"
+            ),
+            ":3:",
+            "{file: PATH}",
+        ),
+        ("no-worker", format!("drain: 1s\nworkers: 0\n{ROUTES}"), ":2:10: ", "at least 1"),
+        (
+            "too-large",
+            format!("{ROUTES}# {}\n", "x".repeat(1 << 20)),
+            "bearerd.yaml: ",
+            "the right file?",
+        ),
+        (
             "own-listener",
             "listen: 127.0.0.1:4180\nroutes:\n  - upstream: http://localhost:4180\n".to_owned(),
             ":3:15: ",
@@ -128,6 +143,16 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
         assert!(text.contains(says), "{name}: {text}");
         assert!(!text.contains("hunter2"), "{name}: {text}");
     }
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_with_its_place() {
+    let path = file("encoding", "");
+    fs::write(&path, b"drain: 1s\n# \xc3\xa9\xe9\n").unwrap();
+    let output = bearerd(&["check", "--config", &path]);
+    assert_eq!(output.status.code(), Some(64));
+    let text = stderr(&output);
+    assert!(text.contains(":2:4: ") && text.contains("hint: save the file as UTF-8"), "{text}");
 }
 
 #[test]

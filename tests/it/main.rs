@@ -27,3 +27,4 @@ mod strip;
 mod sunbird;
 mod support;
 mod tls;
+mod upgrade;

@@ -145,7 +145,7 @@ fn remove_named_in_connection(headers: &mut HeaderMap, mut removed: impl FnMut(&
 }
 
 /// Whether one of a field's comma-separated tokens is `wanted`.
-fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     headers
         .get_all(name)
         .iter()
@@ -241,7 +241,8 @@ pub(super) fn to_client<B>(
     for name in &rules.answer {
         headers.remove(name);
     }
-    if found.has(Survey::TE | Survey::TRANSFER_ENCODING | Survey::OTHER_DOOMED) {
+    let doomed = Survey::TE | Survey::TRANSFER_ENCODING | Survey::UPGRADE | Survey::OTHER_DOOMED;
+    if found.has(doomed) {
         while let Some(name) = headers.keys().find(|name| is_doomed(name)).cloned() {
             headers.remove(name);
         }

@@ -24,6 +24,7 @@ impl Survey {
     pub(in super::super) const WWW_AUTHENTICATE: u16 = 1 << 9;
     /// Any other field that an answer loses on its way.
     pub(in super::super) const OTHER_DOOMED: u16 = 1 << 10;
+    pub(in super::super) const UPGRADE: u16 = 1 << 11;
 
     /// Of no fields.
     pub(in super::super) const NONE: Self = Self(0);
@@ -38,6 +39,7 @@ impl Survey {
             header::USER_AGENT => Self::USER_AGENT,
             header::TE => Self::TE,
             header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+            header::UPGRADE => Self::UPGRADE,
             header::VIA => Self::VIA,
             header::WWW_AUTHENTICATE => Self::WWW_AUTHENTICATE,
             _ if is_plain(name) => 0,
@@ -46,6 +48,11 @@ impl Survey {
             _ => 0,
         };
         Self(headers.keys().fold(0, |all, name| all | bit(name)))
+    }
+
+    /// The same without these.
+    pub(in super::super) const fn without(self, fields: u16) -> Self {
+        Self(self.0 & !fields)
     }
 
     /// Whether any of these is there.

@@ -21,6 +21,10 @@ use super::Common;
 use crate::net::tls;
 use crate::vocab::{Mistake, Period, Place, Pointer, Problems, Text};
 
+/// The parameters of a token request that are secrets (RFC 6749, 7521 and 7523).
+const SECRET_PARAMS: [&str; 5] =
+    ["assertion", "client_assertion", "client_secret", "password", "refresh_token"];
+
 /// The grants (RFC 6749 section 4 and 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -196,6 +200,19 @@ impl Settings {
 
     /// The facts that span fields.
     fn check(&self, place: Place, style: &Style, problems: &mut Problems) {
+        for (name, value) in &self.params {
+            let written = value.template().is_some_and(|template| !template.is_secret());
+            if written && SECRET_PARAMS.contains(&name.as_str()) {
+                let what = format!(
+                    "the value of `{name}` under `params` is a secret, which is never written in \
+                     the configuration"
+                );
+                problems.add(
+                    place,
+                    Mistake::new(what).hint("use `{file: PATH}` or `{env: NAME}` for it"),
+                );
+            }
+        }
         let mut need = |there: bool, key: &str, why: &str| {
             if !there {
                 problems.add(

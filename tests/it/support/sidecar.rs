@@ -67,7 +67,7 @@ impl Sidecar {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a free port");
         let address = listener.local_addr();
         let counters = Counters::new(&metrics);
-        let count = config.workers.map_or(1, usize::from);
+        let count = config.workers.map_or(1, |workers| usize::from(workers.value));
         let team = workers(count, config.limits.clone(), Some(counters), shutdown.clone());
         let mut threads: Vec<_> = team
             .into_iter()

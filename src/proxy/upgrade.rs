@@ -1,0 +1,244 @@
+//! Tunnels: requests by which a client asks to go on in another protocol (S11).
+//!
+//! WebSocket is the only one. A request that asks for anything else, or asks in a way that leaves
+//! room for doubt, loses its `Upgrade` as every request does and goes on as an ordinary one. Not a
+//! byte goes through before the upstream has agreed to just that protocol; from then on bytes are
+//! bytes, and neither connection is used for HTTP again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::{fmt, io};
+
+use http::header::{CONNECTION, TE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+use super::answer::Arrival;
+use super::headers::{self, Survey};
+use super::pool::Lease;
+use super::refusal::Refusal;
+use super::route::Route;
+use crate::server::{Peer, Watch};
+use crate::shutdown::Shutdown;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const OPTION: HeaderValue = HeaderValue::from_static("Upgrade");
+
+/// How often a tunnel looks whether it still moves, within the limit on that.
+const LOOKS: u32 = 8;
+
+/// What the tunnels of a route are subject to.
+#[derive(Debug)]
+pub(super) struct Tunnels {
+    /// Longest time without a byte.
+    pub(super) idle: Duration,
+    pub(super) shutdown: Shutdown,
+}
+
+/// What was `found` in a request's head, with `Upgrade` only if the request asks for a tunnel.
+pub(super) fn asked(head: &Parts, found: Survey) -> Survey {
+    if !found.has(Survey::UPGRADE) {
+        return found;
+    }
+    let is_tunnel = head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && !found.has(Survey::CONTENT_LENGTH | Survey::TRANSFER_ENCODING | Survey::EXPECT)
+        && names_websocket(&head.headers);
+    if is_tunnel { found } else { found.without(Survey::UPGRADE) }
+}
+
+/// Asks the upstream for what the client `asked`.
+pub(super) fn announce(headers: &mut HeaderMap, asked: Survey) {
+    if asked.has(Survey::UPGRADE) {
+        headers.remove(TE);
+        headers.insert(CONNECTION, OPTION);
+        headers.insert(UPGRADE, WEBSOCKET);
+    }
+}
+
+/// Refuses an answer, in whose head these fields were `found`, that switches to anything but what
+/// was `asked` for.
+pub(super) fn check<B>(
+    response: &Response<B>,
+    asked: Survey,
+    found: Survey,
+) -> Result<(), Refusal> {
+    let agrees = || {
+        asked.has(Survey::UPGRADE)
+            && !found.has(Survey::CONTENT_LENGTH | Survey::TRANSFER_ENCODING)
+            && names_websocket(response.headers())
+    };
+    if switches(response) && !agrees() { Err(Refusal::Switched) } else { Ok(()) }
+}
+
+/// Opens the tunnel if the answer, which was checked, says so.
+pub(super) fn open(
+    head: &mut Parts,
+    response: &mut Response<Arrival>,
+    route: &Arc<Route>,
+    peer: &Peer,
+) {
+    if !switches(response) {
+        return;
+    }
+    let Some(client) = head.extensions.remove::<OnUpgrade>() else { return };
+    let upstream = hyper::upgrade::on(&mut *response);
+    response.headers_mut().insert(CONNECTION, OPTION);
+    response.headers_mut().insert(UPGRADE, WEBSOCKET);
+    let tunnel = Tunnel {
+        client,
+        upstream,
+        lease: response.body_mut().detach(),
+        watch: Arc::clone(&peer.watch),
+        route: Arc::clone(route),
+    };
+    drop(route.tunnels.shutdown.spawn(tunnel.run()));
+}
+
+/// Whether an answer ends HTTP on its connection. hyper passes no other informational one.
+fn switches<B>(response: &Response<B>) -> bool {
+    response.status().is_informational()
+}
+
+/// Whether a head names WebSocket, and nothing else, as the protocol to go on with.
+fn names_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let is_websocket =
+        |protocol: &HeaderValue| protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    protocols.next().is_some_and(is_websocket)
+        && protocols.next().is_none()
+        && headers::lists(headers, &CONNECTION, "upgrade")
+}
+
+/// Two connections that become one.
+struct Tunnel {
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    /// Keeps the upstream connection counted; it never goes back to the pool.
+    lease: Option<Lease>,
+    watch: Arc<Watch>,
+    route: Arc<Route>,
+}
+
+/// Why a tunnel ended.
+enum End {
+    /// Both sides were through: so many bytes from the client, and to it.
+    Done(u64, u64),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+    Idle,
+    Closing,
+}
+
+impl Tunnel {
+    async fn run(self) {
+        let Self { client, upstream, lease, watch, route } = self;
+        let moved = AtomicU64::new(0);
+        let traffic = async {
+            let client = client.await?;
+            // The server's limits hold until the client's connection is ours.
+            watch.hand_over();
+            let mut upstream = TokioIo::new(upstream.await?);
+            route.metrics.upgrades.inc();
+            let _open = Open(&route);
+            let mut client = Counted { io: TokioIo::new(client), moved: &moved };
+            let (up, down) = copy_bidirectional(&mut client, &mut upstream).await?;
+            Ok((up, down))
+        };
+        let end = tokio::select! {
+            biased;
+            () = route.tunnels.shutdown.closing() => End::Closing,
+            outcome = traffic => match outcome {
+                Ok((up, down)) => End::Done(up, down),
+                Err(error) => End::Broken(error),
+            },
+            () = stillness(&moved, route.tunnels.idle) => End::Idle,
+        };
+        drop(lease);
+        tracing::debug!(route = route.name.as_str(), %end, "a tunnel ended");
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(up, down) => write!(f, "after {up} bytes up and {down} down"),
+            Self::Broken(error) => write!(f, "by a failure: {error}"),
+            Self::Idle => f.write_str("as nothing moved"),
+            Self::Closing => f.write_str("with the process"),
+        }
+    }
+}
+
+/// Counts a tunnel while it is open, however it ends.
+struct Open<'r>(&'r Route);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.upgrades.dec();
+    }
+}
+
+/// Returns when nothing has `moved` for at least `limit`, and an eighth more at most.
+async fn stillness(moved: &AtomicU64, limit: Duration) {
+    let mut before = 0;
+    let mut looks = 0;
+    while looks < LOOKS {
+        tokio::time::sleep((limit / LOOKS).max(Duration::from_millis(1))).await;
+        let now = moved.load(Relaxed);
+        looks = if now == before { looks + 1 } else { 0 };
+        before = now;
+    }
+}
+
+/// The client's side, counting bytes in both directions.
+struct Counted<'t, T> {
+    io: T,
+    moved: &'t AtomicU64,
+}
+
+impl<T> Counted<'_, T> {
+    fn note(&self, count: usize) {
+        self.moved.fetch_add(count as u64, Relaxed);
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.note(buffer.filled().len() - before);
+        outcome
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = outcome {
+            self.note(count);
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
