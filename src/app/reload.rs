@@ -121,10 +121,11 @@ impl Running {
         let old = self.tokens();
         let tokens = Arc::new(Tokens::new(plans, &old, &self.metrics, &self.tasks));
         let state = state(&config, &tokens, &self.metrics, &self.requests)?;
-        tokens.start();
         self.state.store(Arc::new(state));
         self.view.store(Arc::new(view(&config, &tokens)));
+        // In this order: two tasks must not use one refresh token.
         old.stop_all_but(&tokens, &self.metrics);
+        tokens.start();
         self.config = config;
         Ok(())
     }
