@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::Arrival;
 use super::headers::{self, Survey};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, SOON};
 use super::replay::{Keep, Upload};
 use super::route::Route;
 use super::upgrade;
@@ -20,6 +20,9 @@ use crate::token::handle::Rejected;
 use crate::token::present::Presented;
 use crate::token::rejection::Verdict;
 use crate::vocab::Moment;
+
+/// No client is told to stay away longer.
+const LONGEST_AWAY: Duration = Duration::from_secs(30);
 
 /// Most bytes of an answer that are read to tell whether it rejects the credential.
 const MOST_JUDGED: usize = 64 * 1024;
@@ -61,7 +64,16 @@ pub(super) async fn credential(
         return Ok(presented);
     }
     route.metrics.no_token.inc();
-    Err(Refusal::NoToken)
+    Err(Refusal::NoToken(next_attempt(route)))
+}
+
+/// When the last of the route's missing tokens is tried again: a whole second at least, and not
+/// so long that a client stays away from an issuer that has come back.
+fn next_attempt(route: &Route) -> Duration {
+    let now = Moment::now();
+    let missing = route.presentation.tokens().iter().filter(|token| token.usable().is_none());
+    let due = missing.filter_map(|token| token.report().next_attempt).max();
+    due.map_or(SOON, |due| Duration::from_secs(now.until(due).as_secs() + 1).min(LONGEST_AWAY))
 }
 
 impl<'t> Trip<'t> {
@@ -294,7 +306,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Dial(error) => Self::Connect(error),
-            Failure::Stale => Self::NoToken,
+            Failure::Stale => Self::NoToken(SOON),
             Failure::Expired(what) => expired(what),
             Failure::Lost { error, .. } if error.is_user() => Self::Body(error),
             Failure::Lost { error, .. } if error.is_parse() => {

@@ -18,7 +18,7 @@ const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// When to come back where no better time is known.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +68,9 @@ pub enum Refusal {
     /// The client stopped sending its body.
     #[error("the request's body did not arrive in time")]
     BodyTimeout,
-    /// No usable credential.
+    /// No usable credential; holds when the next attempt to get one is due.
     #[error("there is no usable token")]
-    NoToken,
+    NoToken(Duration),
     /// No connection to the upstream.
     #[error("{0}")]
     Connect(#[source] DialError),
@@ -130,7 +130,7 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NoToken => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(DialError::Timeout { .. }) | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect(_)
             | Self::Reset(_)
@@ -159,7 +159,7 @@ impl Refusal {
             Self::Loop => "loop",
             Self::Body(_) => "body",
             Self::BodyTimeout => "body-timeout",
-            Self::NoToken => "no-token",
+            Self::NoToken(_) => "no-token",
             Self::Connect(DialError::Timeout { .. }) => "upstream-connect-timeout",
             Self::Connect(DialError::Tls { .. }) => "upstream-tls",
             Self::Connect(DialError::Resolve { .. } | DialError::Connect { .. }) => {
@@ -191,7 +191,7 @@ impl Refusal {
             | Self::Body(_)
             | Self::BodyTimeout => Blame::Client,
             Self::Loop => Blame::Proxy,
-            Self::NoToken => Blame::Issuer,
+            Self::NoToken(_) => Blame::Issuer,
             Self::Connect(_)
             | Self::Reset(_)
             | Self::Malformed(_)
@@ -205,7 +205,7 @@ impl Refusal {
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NoToken => Some(SOON),
+            Self::NoToken(due) => Some(*due),
             _ => None,
         }
     }
@@ -230,7 +230,7 @@ impl Refusal {
             Self::Loop => "A route's upstream leads back here; look at its URL.",
             Self::Body(_) => "Send the body as its header fields announce it.",
             Self::BodyTimeout => "Send the body without long pauses.",
-            Self::NoToken => "Repeat later; the status page says why the token is missing.",
+            Self::NoToken(_) => "Repeat later; the status page says why the token is missing.",
             Self::Connect(_) => "Check that the upstream runs and that its URL is right.",
             Self::Reset(_) => "The request may have been processed; see the upstream's log.",
             Self::Malformed(_) | Self::Switched => "See the upstream's log.",
@@ -337,7 +337,7 @@ mod tests {
             Refusal::Denied,
             Refusal::Loop,
             Refusal::BodyTimeout,
-            Refusal::NoToken,
+            Refusal::NoToken(SOON),
             Refusal::Connect(DialError::Resolve { host: host(), source: source() }),
             Refusal::Connect(DialError::Connect { host: host(), source: source() }),
             Refusal::Connect(DialError::Tls {
@@ -372,10 +372,10 @@ mod tests {
 
     #[test]
     fn a_missing_token_is_not_the_clients_fault() {
-        let response = Refusal::NoToken.to_response(false);
+        let response = Refusal::NoToken(SOON).to_response(false);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
-        assert_eq!(Refusal::NoToken.blame(), Blame::Issuer);
+        assert_eq!(Refusal::NoToken(SOON).blame(), Blame::Issuer);
     }
 
     #[test]
