@@ -50,7 +50,8 @@ fn some_lifetimes(version: Version, haste: u64, period: Duration) {
     lrs.with(|l| {
         assert!(!l.super_seen, "the super credential reached the statements");
         let used: std::collections::BTreeSet<&String> = l.used.iter().collect();
-        assert_eq!(used.len(), made);
+        // The last one may have come when the load was over.
+        assert!((made - 1..=made).contains(&used.len()), "{} of {made} were used", used.len());
         match version {
             // At the end nothing is left, neither what was in use nor what it replaced.
             Version::V09 => assert_eq!(l.living(), 0, "{log}"),
