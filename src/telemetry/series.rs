@@ -67,7 +67,7 @@ pub struct RouteMetrics {
     pub waited: IntCounter,
     /// Refused for want of a credential.
     pub no_token: IntCounter,
-    /// By index of the `strippable` list given to [`Metrics::route`].
+    /// By index of the `strippable` list given to [`super::metrics::Metrics::route`].
     pub stripped: Vec<IntCounter>,
     pub(super) unauthorized: IntCounter,
     pub(super) forbidden: IntCounter,
