@@ -8,23 +8,19 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::download::{Cut, Download};
 use super::headers;
-use super::pool::Lease;
 use super::record::Record;
 use crate::net::body::Body;
 use crate::server::Watch;
 use crate::token::present::Presented;
 use crate::vocab::Moment;
 
-/// The upstream's body together with the connection that it comes from.
+/// The upstream's body, with what was read of it to judge the answer.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    incoming: Incoming,
-    ended: bool,
-    lease: Option<Lease>,
-    /// What was read ahead to judge the answer.
+    download: Download,
     ahead: Option<Box<Ahead>>,
 }
 
@@ -35,29 +31,24 @@ struct Ahead {
 }
 
 impl Arrival {
-    pub(super) const fn new(incoming: Incoming, lease: Lease) -> Self {
-        Self { incoming, ended: false, lease: Some(lease), ahead: None }
+    pub(super) const fn new(download: Download) -> Self {
+        Self { download, ahead: None }
     }
 
-    /// Has the connection closed after this answer.
+    /// Has the connection carry no other exchange after this one.
     pub(super) fn last(&mut self) {
-        self.lease = None;
-    }
-
-    /// Takes the connection out, which carries no further answer.
-    pub(super) const fn detach(&mut self) -> Option<Lease> {
-        self.lease.take()
+        self.download.last();
     }
 
     /// Reads up to `most` bytes ahead; they are not lost. None if there are more.
     ///
     /// # Errors
     /// The body broke off.
-    pub(super) async fn peek(&mut self, most: usize) -> Result<Option<Bytes>, hyper::Error> {
+    pub(super) async fn peek(&mut self, most: usize) -> Result<Option<Bytes>, Cut> {
         let mut ahead = Box::<Ahead>::default();
         let mut size: usize = 0;
         while size <= most
-            && let Some(frame) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await
+            && let Some(frame) = std::future::poll_fn(|cx| self.download.poll_frame(cx)).await
         {
             match frame?.into_data() {
                 Ok(chunk) => {
@@ -72,31 +63,7 @@ impl Arrival {
         Ok(whole)
     }
 
-    fn poll_incoming(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let incoming = &mut self.incoming;
-        let mut take = || {
-            let frame = Pin::new(&mut *incoming).poll_frame(cx);
-            (frame, incoming.is_end_stream())
-        };
-        let frame = ready!(match self.lease.as_ref().and_then(Lease::hush) {
-            Some(hush) => hush.during(take),
-            None => take().0,
-        });
-        self.ended =
-            frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        Poll::Ready(frame)
-    }
-
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(ahead) = &mut self.ahead {
             if let Some(chunk) = ahead.chunks.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
@@ -107,40 +74,33 @@ impl Arrival {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
         }
-        self.poll_incoming(cx)
-    }
-
-    fn is_complete(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.download.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
         let is_read = |ahead: &Ahead| ahead.chunks.is_empty() && ahead.trailers.is_none();
-        self.incoming.is_end_stream() && self.ahead.as_deref().is_none_or(is_read)
+        self.download.is_end_stream() && self.ahead.as_deref().is_none_or(is_read)
     }
 
     fn size_hint(&self) -> SizeHint {
         let ahead: usize = self.ahead.iter().flat_map(|ahead| &ahead.chunks).map(Bytes::len).sum();
-        match self.incoming.size_hint().exact() {
+        match self.download.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead as u64 + rest),
             None => SizeHint::default(),
         }
     }
+}
 
-    /// Gives the connection back if the answer is complete.
-    fn release(&mut self, now: Moment) {
-        if let Some(lease) = self.lease.take()
-            && self.is_complete()
-        {
-            lease.give_back(now);
-        }
+impl AsMut<Download> for Arrival {
+    fn as_mut(&mut self) -> &mut Download {
+        &mut self.download
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if self.lease.is_some() {
-            self.release(Moment::now());
+        if self.download.is_held() {
+            self.download.release(Moment::now());
         }
     }
 }
@@ -178,15 +138,15 @@ impl Answer {
 
 impl http_body::Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Cut;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
         let frame = ready!(match &mut this.source {
-            Source::Own(body) => Pin::new(body).poll_frame(cx),
+            Source::Own(body) => Pin::new(body).poll_frame(cx).map_err(Cut::Hyper),
             Source::Upstream(arrival, _) => arrival.poll_frame(cx),
         });
         let frame = match frame {
@@ -236,8 +196,8 @@ impl Drop for Answer {
         let whole = match &mut self.source {
             Source::Own(body) => body.is_end_stream(),
             Source::Upstream(arrival, _) => {
-                arrival.release(now);
-                arrival.is_complete()
+                arrival.download.release(now);
+                arrival.download.is_complete()
             }
         };
         self.record.end(now, whole);

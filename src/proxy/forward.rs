@@ -173,12 +173,12 @@ impl<'t> Trip<'t> {
             let until = self.presented.usable_until;
             let upstream = &self.route.upstream;
             match upstream.send(&mut request, until, over, now, &self.peer.watch).await {
-                Ok((response, lease)) => {
+                Ok(response) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
                     self.answer = Survey::of(response.headers());
                     upgrade::check(&response, self.found, self.answer)?;
-                    return checked(response.map(|body| Arrival::new(body, lease)), self.answer);
+                    return checked(response.map(Arrival::new), self.answer);
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
@@ -308,11 +308,11 @@ impl From<Failure> for Refusal {
             Failure::Dial(error) => Self::Connect(error),
             Failure::Stale => Self::NoToken(SOON),
             Failure::Expired(what) => expired(what),
-            Failure::Lost { error, .. } if error.is_user() => Self::Body(error),
-            Failure::Lost { error, .. } if error.is_parse() => {
-                Self::Malformed(format!("is not valid HTTP: {error}").into())
+            Failure::Lost { cut, .. } if cut.is_upload() => Self::Body(cut),
+            Failure::Lost { cut, .. } if cut.is_malformed() => {
+                Self::Malformed(format!("is not valid HTTP: {cut}").into())
             }
-            Failure::Lost { error, .. } => Self::Reset(error),
+            Failure::Lost { cut, .. } => Self::Reset(cut),
         }
     }
 }

@@ -1,16 +1,13 @@
-//! Upstream connections that wait for their next request. Every worker keeps its own, so no lock
+//! HTTP/1.1 connections to upstreams that wait for their next request. Every worker keeps its own, so no lock
 //! is taken and no connection changes threads.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use prometheus::IntGauge;
 
-use super::hush::Hush;
-use super::replay::Upload;
+use super::http1::Connection;
 use crate::shutdown::Shutdown;
 use crate::vocab::Moment;
 
@@ -54,10 +51,7 @@ pub(super) struct Shop {
 /// a lot, are small.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) sender: SendRequest<Upload>,
-    /// Whether the upstream has sent anything since this was last cleared.
-    pub(super) heard: Arc<AtomicBool>,
-    pub(super) hush: Arc<Hush>,
+    pub(super) connection: Connection,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
     shop: Arc<Shop>,
@@ -78,22 +72,17 @@ impl Wire {
     fn is_fresh(&self, now: Moment) -> bool {
         now.since(self.since) < self.shop.idle
             && now.since(self.born) < self.shop.age
-            && self.sender.is_ready()
+            && self.connection.is_ready()
     }
 }
 
 impl Lease {
     /// Takes over a new connection.
-    pub(super) fn of(
-        sender: SendRequest<Upload>,
-        heard: Arc<AtomicBool>,
-        hush: Arc<Hush>,
-        shop: &Arc<Shop>,
-    ) -> Self {
+    pub(super) fn of(connection: Connection, shop: &Arc<Shop>) -> Self {
         shop.active.inc();
         let now = Moment::now();
         let shop = Arc::clone(shop);
-        let wire = Wire { sender, heard, hush, reused: false, shop, born: now, since: now };
+        let wire = Wire { connection, reused: false, shop, born: now, since: now };
         Self(Some(Box::new(wire)))
     }
 
@@ -112,10 +101,6 @@ impl Lease {
         }
     }
 
-    pub(super) fn hush(&self) -> Option<&Hush> {
-        self.0.as_deref().map(|wire| &*wire.hush)
-    }
-
     pub(super) fn wire(&mut self) -> Option<&mut Wire> {
         self.0.as_deref_mut()
     }
@@ -125,7 +110,7 @@ impl Lease {
     pub(super) fn give_back(mut self, now: Moment) {
         let Some(mut wire) = self.0.take() else { return };
         wire.shop.active.dec();
-        if !wire.sender.is_ready() {
+        if !wire.connection.is_ready() {
             return;
         }
         wire.since = now;

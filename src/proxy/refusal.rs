@@ -8,6 +8,7 @@ use http::header::{ALLOW, CONNECTION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prometheus::IntCounter;
 
+use super::download::Cut;
 use crate::net::body::Body;
 use crate::net::dial::DialError;
 use crate::server::Problem;
@@ -64,7 +65,7 @@ pub enum Refusal {
     Loop,
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken: {0}")]
-    Body(#[source] hyper::Error),
+    Body(#[source] Cut),
     /// The client stopped sending its body.
     #[error("the request's body did not arrive in time")]
     BodyTimeout,
@@ -76,7 +77,7 @@ pub enum Refusal {
     Connect(#[source] DialError),
     /// The connection broke before the answer's head was complete.
     #[error("the upstream closed the connection: {0}")]
-    Reset(#[source] hyper::Error),
+    Reset(#[source] Cut),
     /// The answer is not valid HTTP; holds what is wrong.
     #[error("the upstream's answer {0}")]
     Malformed(Cow<'static, str>),

@@ -20,8 +20,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::answer::Arrival;
+use super::download::Download;
 use super::headers::{self, Survey};
-use super::pool::Lease;
+use super::http1::Switched;
 use super::refusal::Refusal;
 use super::route::Route;
 use crate::server::{Peer, Watch};
@@ -88,16 +89,11 @@ pub(super) fn open(
         return;
     }
     let Some(client) = head.extensions.remove::<OnUpgrade>() else { return };
-    let upstream = hyper::upgrade::on(&mut *response);
+    let upstream = Download::switch(response);
     response.headers_mut().insert(CONNECTION, OPTION);
     response.headers_mut().insert(UPGRADE, WEBSOCKET);
-    let tunnel = Tunnel {
-        client,
-        upstream,
-        lease: response.body_mut().detach(),
-        watch: Arc::clone(&peer.watch),
-        route: Arc::clone(route),
-    };
+    let tunnel =
+        Tunnel { client, upstream, watch: Arc::clone(&peer.watch), route: Arc::clone(route) };
     drop(route.tunnels.shutdown.spawn(tunnel.run()));
 }
 
@@ -119,9 +115,7 @@ fn names_websocket(headers: &HeaderMap) -> bool {
 /// Two connections that become one.
 struct Tunnel {
     client: OnUpgrade,
-    upstream: OnUpgrade,
-    /// Keeps the upstream connection counted; it never goes back to the pool.
-    lease: Option<Lease>,
+    upstream: Switched,
     watch: Arc<Watch>,
     route: Arc<Route>,
 }
@@ -137,13 +131,13 @@ enum End {
 
 impl Tunnel {
     async fn run(self) {
-        let Self { client, upstream, lease, watch, route } = self;
+        let Self { client, upstream, watch, route } = self;
         let moved = AtomicU64::new(0);
         let traffic = async {
             let client = client.await?;
             // The server's limits hold until the client's connection is ours.
             watch.hand_over();
-            let mut upstream = TokioIo::new(upstream.await?);
+            let (mut upstream, _lease) = upstream.open().await?;
             route.metrics.upgrades.inc();
             let _open = Open(&route);
             let mut client = Counted { io: TokioIo::new(client), moved: &moved };
@@ -159,7 +153,6 @@ impl Tunnel {
             },
             () = stillness(&moved, route.tunnels.idle) => End::Idle,
         };
-        drop(lease);
         tracing::debug!(route = route.name.as_str(), %end, "a tunnel ended");
     }
 }
