@@ -117,7 +117,8 @@ pub fn run_then(
         requests.clone(),
     );
     let running = Running::start(loaded, &metrics, &requests, &tokens)?;
-    let proxy = Arc::new(Proxy::new(Arc::clone(&running.state), &metrics));
+    let proxy =
+        Arc::new(Proxy::new(Arc::clone(&running.state), &metrics, Arc::clone(&running.journal)));
     let (died, mut deaths) = mpsc::unbounded_channel();
     for worker in workers {
         spawn_worker(worker, &proxy_listener, Arc::clone(&proxy), died.clone())?;

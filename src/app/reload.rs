@@ -13,9 +13,11 @@ use tokio::signal::unix::Signal;
 use super::notify::Manager;
 use super::{StartError, state, view, worker_count};
 use crate::admin::View;
-use crate::config::{self, Config, Loaded, Overrides};
+use crate::config::{self, Address, Config, Loaded, Overrides};
 use crate::proxy::State;
+use crate::server::Limits;
 use crate::shutdown::Shutdown;
+use crate::telemetry::journal::{Inspect, Journal};
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 
@@ -24,10 +26,12 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// What a reload replaces.
 pub(super) struct Running {
-    config: Config,
+    fixed: Fixed,
     metrics: Arc<Metrics>,
     requests: Shutdown,
     tasks: Shutdown,
+    /// What a person can see of the last requests.
+    pub(super) journal: Arc<Journal>,
     /// What the workers read.
     pub(super) state: Arc<ArcSwap<State>>,
     /// What the admin listener reads.
@@ -46,10 +50,14 @@ impl Running {
         warn(&warnings);
         let tokens = Arc::new(Tokens::new(plans, &Tokens::default(), metrics, tasks));
         let state = state(&config, &tokens, metrics, requests)?;
+        let fixed = Fixed::of(&config);
+        let journal = Arc::new(Journal::new());
+        journal.allow(fixed.inspect(&config));
         Ok(Self {
             view: Arc::new(ArcSwap::from_pointee(view(&config, &tokens))),
             state: Arc::new(ArcSwap::from_pointee(state)),
-            config,
+            fixed,
+            journal,
             metrics: Arc::clone(metrics),
             requests: requests.clone(),
             tasks: tasks.clone(),
@@ -108,15 +116,8 @@ impl Running {
     fn replace(&mut self, loaded: Loaded) -> Result<(), StartError> {
         let Loaded { config, plans, warnings } = loaded;
         warn(&warnings);
-        for (key, differs) in [
-            ("listen", config.listen.value != self.config.listen.value),
-            ("admin", config.admin.value != self.config.admin.value),
-            ("workers", worker_count(&config) != worker_count(&self.config)),
-            ("limits", config.limits != self.config.limits),
-        ] {
-            if differs {
-                tracing::warn!("`{key}` has changed; this takes a restart");
-            }
+        for key in self.fixed.differences(&Fixed::of(&config)) {
+            tracing::warn!("`{key}` is not what runs; to change it takes a restart");
         }
         let old = self.tokens();
         let tokens = Arc::new(Tokens::new(plans, &old, &self.metrics, &self.tasks));
@@ -126,8 +127,43 @@ impl Running {
         // In this order: two tasks must not use one refresh token.
         old.stop_all_but(&tokens, &self.metrics);
         tokens.start();
-        self.config = config;
+        self.journal.allow(self.fixed.inspect(&config));
         Ok(())
+    }
+}
+
+/// What runs as it was when the process started.
+struct Fixed {
+    listen: Address,
+    admin: Address,
+    workers: usize,
+    limits: Limits,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            listen: config.listen.value,
+            admin: config.admin.value,
+            workers: worker_count(config),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// The keys in which another configuration differs.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.listen != other.listen),
+            ("admin", self.admin != other.admin),
+            ("workers", self.workers != other.workers),
+            ("limits", self.limits != other.limits),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// What may be shown of requests: nothing where others than this machine's programs can look.
+    fn inspect(&self, config: &Config) -> Inspect {
+        if self.admin.0.ip().is_loopback() { config.inspect } else { Inspect::None }
     }
 }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer};
 pub use self::check::Loaded;
 use crate::proxy::{caller, route};
 use crate::server::Limits;
+use crate::telemetry::journal::Inspect;
 use crate::token::source::Kind;
 use crate::vocab::{
     At, Mistake, Period, Place, Placeholder, Problem, Problems, Text, TokenName, collecting, scalar,
@@ -63,6 +64,10 @@ pub struct Config {
     /// Whether requests carry `Via`, by which a loop is found out.
     #[serde(default = "yes")]
     pub via: bool,
+    /// What the status page lists of the last requests while somebody looks: `paths`, `names`
+    /// (without paths) or `none`. Always `none` where `admin` is no loopback address.
+    #[serde(default)]
+    pub inspect: Inspect,
     /// Bounds on what clients and upstreams may use up.
     #[serde(default)]
     pub limits: Limits,
@@ -197,13 +202,41 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
         }
     };
     if let Some(listen) = overrides.listen {
-        config.listen = At::nowhere(Address(listen));
+        config.listen = said_by("listen", Address(listen));
     }
     if let Some(admin) = overrides.admin {
-        config.admin = At::nowhere(Address(admin));
+        config.admin = said_by("admin", Address(admin));
     }
-    config.workers = overrides.workers.map(At::nowhere).or(config.workers);
-    check::check(config, problems)
+    config.workers = overrides.workers.map(|count| said_by("workers", count)).or(config.workers);
+    check::check(config, problems).map_err(blame_flags)
+}
+
+/// The flags over the file. A value of theirs stands in line 0, in the column of its flag.
+const FLAGS: [(&str, u64); 3] = [("listen", 1), ("admin", 2), ("workers", 3)];
+
+fn said_by<T>(flag: &str, value: T) -> At<T> {
+    let column = FLAGS.iter().find(|(name, _)| *name == flag).map_or(0, |(_, column)| *column);
+    At { value, place: Place { line: 0, column } }
+}
+
+/// Has the mistakes of flags name their flag instead of a place in the file.
+fn blame_flags(problems: Problems) -> Problems {
+    let mut blamed = Problems::new();
+    for problem in problems.sorted() {
+        let of_flag =
+            |place: Place| FLAGS.iter().find(|flag| place == Place { line: 0, column: flag.1 });
+        let flag = problem.place.and_then(of_flag);
+        blamed.push(match flag {
+            Some((name, _)) => {
+                let variable = name.to_ascii_uppercase();
+                let mistake = problem.mistake;
+                let what = format!("`--{name}` (or `BEARERD_{variable}`): {}", mistake.what);
+                Problem { place: None, mistake: Mistake { what, ..mistake } }
+            }
+            None => problem,
+        });
+    }
+    blamed
 }
 
 fn read(path: &Path) -> Result<String, Problem> {

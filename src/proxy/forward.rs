@@ -43,6 +43,8 @@ pub(super) struct Trip<'t> {
     pub(super) presented: Arc<Presented>,
     /// What the last answer's head held.
     pub(super) answer: Survey,
+    /// The request was sent again with a renewed credential.
+    pub(super) replayed: bool,
 }
 
 /// The route's credential, waiting for it if it has to; it is `now`.
@@ -85,7 +87,17 @@ impl<'t> Trip<'t> {
         presented: Arc<Presented>,
     ) -> Self {
         let answer = Survey::NONE;
-        Self { route, head, found, kept: None, peer, token_wait, presented, answer }
+        Self {
+            route,
+            head,
+            found,
+            kept: None,
+            peer,
+            token_wait,
+            presented,
+            answer,
+            replayed: false,
+        }
     }
 
     /// Sends the request and returns the answer that counts, and whether it rejects the
@@ -144,6 +156,7 @@ impl<'t> Trip<'t> {
         };
         drop(first);
         self.presented = presented;
+        self.replayed = true;
         let outcome = async {
             let second = self.dispatch(upload).await?;
             if !route.may_reject(second.status().as_u16()) {

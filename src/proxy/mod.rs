@@ -47,6 +47,7 @@ use route::{Route, Routes};
 
 use crate::net::body::Body;
 use crate::server::{Handler, Peer};
+use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::token::present::Presented;
 
@@ -113,12 +114,12 @@ impl State {
         head: &mut Parts,
         found: Survey,
         peer: &Peer,
-        record: &'r mut Record,
+        slot: &'r mut Option<Arc<Route>>,
         grant: &mut Grant,
     ) -> Result<Admitted<'r>, Refusal> {
         *grant = Grant::early(&head.headers, found, |origin| self.routes.list(origin));
         self.guard.admit(head, found, peer)?;
-        let route = record.enter(Arc::clone(self.routes.find(head)?));
+        let route = record::enter(slot, Arc::clone(self.routes.find(head)?));
         grant.narrow(&route.cors);
         if found.has(Survey::PAGE) {
             let own = guard::host_of(&head.headers, head.version)?;
@@ -141,13 +142,14 @@ impl State {
 pub struct Proxy {
     state: Arc<ArcSwap<State>>,
     refused: Tally,
+    journal: Arc<Journal>,
 }
 
 impl Proxy {
-    /// A proxy that follows `state`.
+    /// A proxy that follows `state` and tells `journal` of requests while somebody looks.
     #[must_use]
-    pub fn new(state: Arc<ArcSwap<State>>, metrics: &Metrics) -> Self {
-        Self { state, refused: Tally::new(metrics) }
+    pub fn new(state: Arc<ArcSwap<State>>, metrics: &Metrics, journal: Arc<Journal>) -> Self {
+        Self { state, refused: Tally::new(metrics), journal }
     }
 
     async fn exchange(
@@ -158,19 +160,27 @@ impl Proxy {
         record: &mut Record,
         grant: &mut Grant,
     ) -> Result<Reply, Refusal> {
-        let now = record.started();
+        let Record { started, route: slot, sheet, .. } = record;
+        let now = *started;
         let found = Survey::of(&head.headers);
-        let admitted = self.state.load().admit(head, found, peer, record, grant)?;
+        let admitted = self.state.load().admit(head, found, peer, slot, grant)?;
         let Admitted { route, token_wait, preflight } = admitted;
         if preflight {
             return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
         }
         let found = upgrade::asked(head, found);
-        headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
+        let stripped = headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
+        if let Some(sheet) = sheet {
+            sheet.dressed(stripped, &presented, &head.headers);
+        }
         let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
-        let (mut response, rejected) = trip.send(body).await?;
+        let sent = trip.send(body).await;
+        if let (true, Some(sheet)) = (trip.replayed, sheet) {
+            sheet.replayed();
+        }
+        let (mut response, rejected) = sent?;
         let presented = trip.presented;
         headers::to_client(&mut response, trip.answer, &route.rules, &presented, rejected)?;
         upgrade::open(head, &mut response, route, peer);
@@ -183,7 +193,7 @@ impl Handler for Proxy {
 
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let (mut head, body) = request.into_parts();
-        let mut record = Record::start(head.method.clone());
+        let mut record = Record::start(head.method.clone(), head.uri.path(), &self.journal);
         // To HTTP/1.0 the end of the connection may be the end of the answer.
         let old = head.version < Version::HTTP_11;
         let mut grant = Grant::default();
@@ -201,6 +211,7 @@ impl Handler for Proxy {
             Err(refusal) => {
                 tracing::debug!(slug = refusal.slug(), %refusal, "refused");
                 self.refused.count(&refusal);
+                record.refused(refusal.slug());
                 let response = refusal.to_response(peer.watch.owes_body());
                 record.answered(response.status().as_u16());
                 response.map(|body| Answer::own(body, record))

@@ -70,6 +70,8 @@ pub struct Route {
     pub(super) upstream: Upstream,
     pub(super) tunnels: Tunnels,
     pub(super) rules: Rules,
+    /// The names of the places at which its rules remove credentials.
+    pub(super) places: Vec<String>,
     /// The status codes that any token's rules of rejection name.
     rejecting: Vec<u16>,
 }
@@ -210,6 +212,7 @@ impl Route {
                 shutdown: surroundings.shutdown.clone(),
             },
             rules,
+            places,
             rejecting,
             name,
         })

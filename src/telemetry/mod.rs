@@ -1,5 +1,6 @@
 //! What the program tells about itself: metrics and logs.
 
+pub mod journal;
 pub mod log;
 pub mod metrics;
 pub(crate) mod process;

@@ -236,6 +236,23 @@ fn a_reload_leaves_unchanged_tokens_and_requests_under_way_alone_f51() {
     assert_eq!(upstream.seen().last().unwrap().credential, "Bearer token-2");
 }
 
+/// A key that cannot change is told of while it differs from what runs, and no longer.
+#[test]
+fn a_listener_that_is_changed_back_is_no_matter_for_a_restart() {
+    let (issuer, upstream) = (Issuer::giving(600.0), Upstream::ok());
+    let sidecar = Sidecar::start(&simple(&issuer.url(), &upstream, ""));
+    sidecar.await_ready();
+    let config = std::fs::read_to_string(sidecar.dir.path().join("config.yaml")).unwrap();
+    let told = || sidecar.log().matches("`limits` is not what runs").count();
+    let reloads = || sidecar.metric("bearerd_config_reload_total{result=\"success\"");
+    for (number, limits) in [(1.0, "limits: {connect: 2s}\n"), (2.0, "")] {
+        sidecar.dir.write("config.yaml", format!("{limits}{config}"));
+        sidecar.signal("HUP");
+        eventually("a reload", || reloads() >= number);
+    }
+    assert_eq!(told(), 1, "{}", sidecar.log());
+}
+
 /// F53.
 #[test]
 fn a_flood_of_connections_stops_neither_renewal_nor_probes_f53() {

@@ -311,3 +311,18 @@ fn a_short_password_that_the_issuer_quotes_is_not_shown() {
     assert!(text.contains("invalid_grant") && text.contains("joe has no password"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn a_mistake_in_a_flag_names_the_flag_and_not_a_place_in_the_file() {
+    let path = file("flag", ROUTES);
+    for (flag, value, says) in [
+        ("--listen", "0.0.0.0:0", "`--listen` (or `BEARERD_LISTEN`): whoever reaches 0.0.0.0:0"),
+        ("--admin", "127.0.0.1:8080", "`--admin` (or `BEARERD_ADMIN`): "),
+    ] {
+        let output = bearerd(&["run", "--config", &path, flag, value]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{text}");
+        assert!(text.contains(says) && !text.contains(".yaml:1:1"), "{text}");
+        assert!(text.contains("bearerd.yaml: ") && text.contains("hint: "), "{text}");
+    }
+}

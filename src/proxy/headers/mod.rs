@@ -11,6 +11,8 @@ mod tests;
 mod rules;
 mod survey;
 
+use std::cell::Cell;
+
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
 };
@@ -41,8 +43,34 @@ const ZERO: HeaderValue = HeaderValue::from_static("0");
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
 
+/// A set of places from which credentials of clients are removed, by their index. Those beyond the
+/// last bit share it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Places(u64);
+
+impl Places {
+    const LAST: usize = 63;
+
+    const fn with(self, place: usize) -> Self {
+        let bit = if place < Self::LAST { place } else { Self::LAST };
+        Self(self.0 | 1 << bit)
+    }
+
+    /// The names of those in the set.
+    pub(super) fn names(self, all: &[String]) -> Vec<String> {
+        let has = |index: &usize| self.0 & Self::default().with(*index).0 != 0;
+        all.iter()
+            .enumerate()
+            .filter(|(index, _)| has(index))
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+}
+
 /// Takes everything out of a client's head that is not for the upstream. The target keeps its
 /// form; see [`super::route::Route::retarget`].
+///
+/// Returns the places from which something was removed.
 ///
 /// # Errors
 /// A loop, or a query from which no parameter can be removed.
@@ -51,11 +79,13 @@ pub(super) fn strip(
     found: Survey,
     rules: &Rules,
     stripped: &[IntCounter],
-) -> Result<(), Refusal> {
+) -> Result<Places, Refusal> {
+    let removed = Cell::new(Places::default());
     let count = |place: usize| {
         if let Some(counter) = stripped.get(place) {
             counter.inc();
         }
+        removed.set(removed.get().with(place));
     };
     let headers = &mut head.headers;
     if let Some(via) = &rules.via
@@ -96,7 +126,7 @@ pub(super) fn strip(
     if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
         count(rules.query_place);
     }
-    Ok(())
+    Ok(removed.get())
 }
 
 /// Says whom the request is for, who sends it, and by whom: the fields of a proxy. `version` is the

@@ -63,7 +63,8 @@ impl Sidecar {
             Routes::new(&config.routes, |name| tokens.handle(name), surroundings).expect("routes");
         let hosts = config.hosts.iter().map(Text::as_str);
         let state = State::new(routes, hosts, config.token_wait.0);
-        let proxy = Arc::new(Proxy::new(Arc::new(ArcSwap::from_pointee(state)), &metrics));
+        let proxy =
+            Arc::new(Proxy::new(Arc::new(ArcSwap::from_pointee(state)), &metrics, Arc::default()));
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a free port");
         let address = listener.local_addr();
         let counters = Counters::new(&metrics);
