@@ -44,8 +44,12 @@ deploy *steps:
 manual dir="target/manual":
     cargo run --quiet --example manual -- {{dir}}
 
-# properties with many random cases each: guard, paths, header pipeline, configuration, answers
-fuzz cases="1000000":
+# libFuzzer on guard, paths, header pipeline, configuration, answers: so many seconds each
+fuzz seconds="600" *targets:
+    fuzz/run {{seconds}} {{targets}}
+
+# the same parts by many random cases, without a nightly toolchain
+properties cases="1000000":
     PROPTEST_CASES={{cases}} PROPTEST_MAX_GLOBAL_REJECTS={{cases}} cargo test --lib -- fuzz_ random routing_equals the_upstream_sees
 
 # real Chromium against the program (what is missing is installed into tests/browser/.work)

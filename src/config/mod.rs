@@ -6,6 +6,8 @@
 mod check;
 mod describe;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -10,6 +10,8 @@ pub mod caller;
 pub mod cors;
 pub mod download;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod headers;
 mod http1;

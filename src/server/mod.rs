@@ -77,7 +77,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer whose connection nobody watches; for tests of handlers.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn unwatched(addr: SocketAddr) -> Self {
         let watch = Arc::new(Watch::new(Arc::new(watch::Clock::new())));
         Self { addr, local: addr, watch, label: OnceLock::new() }

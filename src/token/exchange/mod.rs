@@ -8,6 +8,8 @@ pub mod answer;
 pub mod call;
 pub mod client_auth;
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod json;
 pub mod lifetime;
 pub mod value;
