@@ -101,6 +101,7 @@ pub fn run_then(
     listening: impl FnOnce(Bound),
 ) -> Result<(), StartError> {
     harden::no_core_dumps();
+    harden::no_huge_pages();
     let metrics = Arc::new(Metrics::new()?);
     let config = &loaded.config;
     let proxy_listener = bind("listen", config.listen.value.0)?;

@@ -6,9 +6,30 @@ use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
 
-fn blocks(language: &str) -> Vec<String> {
-    let open = format!("```{language}\n");
-    README.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+/// The README and the pages of docs/.
+fn pages() -> Vec<(String, String)> {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let pages = fs::read_dir(docs).unwrap().map(|page| page.unwrap().path());
+    let pages = pages.filter(|page| page.extension() == Some("md".as_ref()));
+    let named = pages.map(|page| (page.display().to_string(), fs::read_to_string(page).unwrap()));
+    named.chain([("README.md".to_owned(), README.to_owned())]).collect()
+}
+
+fn yaml_blocks(text: &str) -> Vec<&str> {
+    text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// A block as a whole configuration: without a route it gets one. None for an excerpt of a file
+/// that has a test of its own: what is shortened by `..`, or begins within a token.
+fn configuration(block: &str) -> Option<String> {
+    let shortened = |line: &str| [": ..", "\"..", "{.."].iter().any(|gap| line.contains(gap));
+    let within = ["oauth2:", "http:", "jwt:", "value:"];
+    if block.lines().any(shortened) || within.iter().any(|kind| block.starts_with(kind)) {
+        return None;
+    }
+    let routed = block.lines().any(|line| line.starts_with("routes:"));
+    let route = if routed { "" } else { "\nroutes: [{upstream: \"https://api.example.com\"}]\n" };
+    Some(format!("{block}{route}"))
 }
 
 #[test]
@@ -16,17 +37,21 @@ fn every_yaml_block_is_a_sound_configuration() {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("readme");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("client-secret"), "canary").unwrap();
-    let blocks = blocks("yaml");
-    assert!(!blocks.is_empty());
-    for (index, block) in blocks.iter().enumerate() {
-        let path = directory.join(format!("{index}.yaml"));
-        fs::write(&path, block.replace("/run/secrets/idp", directory.to_str().unwrap())).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_bearerd"))
-            .args(["check", "--config", path.to_str().unwrap()])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut count = 0;
+    for (page, text) in pages() {
+        for text in yaml_blocks(&text).into_iter().filter_map(configuration) {
+            count += 1;
+            let path = directory.join(format!("{count}.yaml"));
+            fs::write(&path, text.replace("/run/secrets/idp", directory.to_str().unwrap()))
+                .unwrap();
+            let output = Command::new(env!("CARGO_BIN_EXE_bearerd"))
+                .args(["check", "--config", path.to_str().unwrap()])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{page}: {}", String::from_utf8_lossy(&output.stderr));
+        }
     }
+    assert!(count > 0);
 }
 
 #[test]
