@@ -14,6 +14,7 @@ mod forward;
 pub mod fuzz;
 mod guard;
 mod headers;
+mod hops;
 mod http1;
 mod hush;
 pub mod page;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 
 pub use answer::Answer;
@@ -104,8 +105,9 @@ enum Reply {
 struct Admitted<'r> {
     route: &'r Arc<Route>,
     token_wait: Duration,
-    /// A browser asks what a listed page may send; it is answered here.
-    preflight: bool,
+    /// The fields of an answer that needs no upstream: to a browser that asks what a listed page
+    /// may send, to a request that may go no further.
+    here: Option<HeaderMap>,
 }
 
 impl State {
@@ -128,14 +130,15 @@ impl State {
             let page = page::judge(&head.headers, own, &route.cors, route.navigation)?;
             // A browser asks before it sends anything, and cannot prove anything yet.
             if page == Page::Listed && cors::is_preflight(head) {
-                return Ok(Admitted { route, token_wait: self.token_wait, preflight: true });
+                let here = Some(cors::grant_preflight(head));
+                return Ok(Admitted { route, token_wait: self.token_wait, here });
             }
         }
         if let Some(caller) = &self.caller {
             caller.admit(&head.headers)?;
         }
         route.permits(head)?;
-        Ok(Admitted { route, token_wait: self.token_wait, preflight: false })
+        Ok(Admitted { route, token_wait: self.token_wait, here: hops::count(head) })
     }
 }
 
@@ -166,9 +169,9 @@ impl Proxy {
         let now = *started;
         let found = Survey::of(&head.headers);
         let admitted = self.state.load().admit(head, found, peer, slot, grant)?;
-        let Admitted { route, token_wait, preflight } = admitted;
-        if preflight {
-            return Ok(Reply::Own(refusal::granted(cors::grant_preflight(head))));
+        let Admitted { route, token_wait, here } = admitted;
+        if let Some(fields) = here {
+            return Ok(Reply::Own(refusal::granted(fields)));
         }
         let found = upgrade::asked(head, found);
         let stripped = headers::strip(head, found, &route.rules, &route.metrics.stripped)?;

@@ -14,8 +14,8 @@ use crate::net::dial::DialError;
 use crate::server::Problem;
 use crate::telemetry::metrics::Metrics;
 
-/// What a 405 must list (RFC 9110 section 15.5.6).
-const METHODS: HeaderValue =
+/// What is forwarded: a 405 must list it (RFC 9110 section 15.5.6).
+pub(super) const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// When to come back where no better time is known.
@@ -262,7 +262,7 @@ impl Refusal {
     }
 }
 
-/// The answer to a preflight; the only one of our own that refuses nothing.
+/// An answer of our own that refuses nothing: to a preflight, or to `OPTIONS` at its last hop.
 pub(super) fn granted(headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;

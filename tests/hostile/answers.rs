@@ -1,6 +1,8 @@
 //! Answers that are wrong, odd or meant to be read as two: they are refused with 502, or what the
 //! client gets is one sound message, and the next client gets none of it.
 
+mod further;
+
 use std::time::{Duration, SystemTime};
 
 use super::support::{OURS, Program, Upstream, crlf, find, plain, status, talk_to_the_end};
@@ -40,6 +42,7 @@ fn corpus() -> Vec<Case> {
     all.extend(informational());
     all.extend(leftovers());
     all.extend(leaks());
+    all.extend(further::further());
     all
 }
 
@@ -336,7 +339,7 @@ fn every_answer_is_refused_or_one_sound_message_and_nobody_elses() {
     let upstream = Upstream::ok();
     let program = Program::run_with("answers", &with_token(&upstream), &[("OURS_TOKEN", secret())]);
     let corpus = corpus();
-    assert!(corpus.len() >= 80, "only {}", corpus.len());
+    assert!(corpus.len() >= 180, "only {}", corpus.len());
     let mut wrong = Vec::new();
     for case in &corpus {
         if let Err(what) = judge(case, &program, &upstream) {

@@ -2,11 +2,13 @@
 //! must come of it. The expectations follow RFC 9110 and 9112 and the threat that is named.
 
 mod corpus;
+mod further;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use corpus::{Case, Expect, corpus};
+use further::further;
 
 use super::support::{
     ORGANIZATION, OURS, Program, Upstream, connect, find, plain, read_answer, status,
@@ -92,9 +94,10 @@ fn normal(request: &[u8]) -> Vec<u8> {
 fn every_request_is_refused_in_silence_or_arrives_as_what_it_is() {
     let upstream = Upstream::ok();
     let mut program = Program::run("requests", &plain(&upstream));
-    let corpus = corpus();
+    let mut corpus = corpus();
+    corpus.extend(further());
     let count = corpus.len();
-    assert!(count >= 200, "only {count} requests");
+    assert!(count >= 650, "only {count} requests");
     let mut wrong = Vec::new();
     for case in &corpus {
         if let Err(what) = judge(case, &program, &upstream) {

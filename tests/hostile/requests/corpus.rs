@@ -42,19 +42,19 @@ pub(super) struct Case {
     pub(super) expect: Expect,
 }
 
-fn refused(rule: &'static str, text: &str, status: u16) -> Case {
+pub(super) fn refused(rule: &'static str, text: &str, status: u16) -> Case {
     Case { rule, bytes: crlf(text), expect: Expect::Refused(status) }
 }
 
-fn raw(rule: &'static str, bytes: &[u8], status: u16) -> Case {
+pub(super) fn raw(rule: &'static str, bytes: &[u8], status: u16) -> Case {
     Case { rule, bytes: bytes.to_vec(), expect: Expect::Refused(status) }
 }
 
-fn broken(rule: &'static str, text: &str) -> Case {
+pub(super) fn broken(rule: &'static str, text: &str) -> Case {
     Case { rule, bytes: crlf(text), expect: Expect::Broken }
 }
 
-fn one(start: &str, fields: &[&str], body: &[u8]) -> Sent {
+pub(super) fn one(start: &str, fields: &[&str], body: &[u8]) -> Sent {
     Sent {
         start: start.to_owned(),
         fields: fields.iter().map(|field| field.as_bytes().to_vec()).collect(),
@@ -62,12 +62,18 @@ fn one(start: &str, fields: &[&str], body: &[u8]) -> Sent {
     }
 }
 
-fn sent(rule: &'static str, text: &str, start: &str, fields: &[&str], body: &str) -> Case {
+pub(super) fn sent(
+    rule: &'static str,
+    text: &str,
+    start: &str,
+    fields: &[&str],
+    body: &str,
+) -> Case {
     Case { rule, bytes: crlf(text), expect: Expect::Sent(vec![one(start, fields, &crlf(body))]) }
 }
 
 /// A GET of `/` with further lines, each with its line end.
-fn get(lines: &str) -> String {
+pub(super) fn get(lines: &str) -> String {
     format!("GET / HTTP/1.1\nHost: localhost\n{lines}\n")
 }
 
