@@ -1,12 +1,20 @@
-//! The admin listener: metrics, probes and the status. It reads and never acts.
+//! The admin listener: metrics, probes and the status. It reads; the one thing that it can be asked
+//! to do is to renew a token, and that only on a loopback address.
 //!
 //! It answers only to its own hosts: what it tells holds no secret, yet is nothing for a web page
 //! that has a name of its own rebound to this machine.
 
+mod caller;
+mod events;
+mod first;
 mod page;
+mod renew;
+mod requests;
 mod status;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -14,12 +22,15 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use self::caller::Key;
+use self::events::Reply;
 use self::page::Page;
-use self::status::Status;
+use self::status::{Frame, Status};
 pub use self::status::{RouteInfo, State};
 use crate::net::body::Body;
 use crate::server::{Handler, Host, Hosts, Peer};
 use crate::shutdown::Shutdown;
+use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 use crate::vocab::Moment;
@@ -28,6 +39,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const READING: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
 /// What the admin listener shows; a reload swaps it whole.
 #[derive(Debug)]
@@ -42,36 +54,82 @@ pub struct View {
 
 /// Answers requests to the admin listener.
 #[derive(Debug)]
-pub struct Admin {
+pub struct Admin(Arc<Desk>);
+
+/// What the answers are made from; streams of events hold it too.
+#[derive(Debug)]
+struct Desk {
     metrics: Arc<Metrics>,
     view: Arc<ArcSwap<View>>,
+    journal: Arc<Journal>,
     shutdown: Shutdown,
     started: Moment,
     page: Page,
+    /// There if tokens may be renewed from here.
+    key: Option<Key>,
+    streams: AtomicUsize,
 }
 
 impl Admin {
-    /// Shows `view` and `metrics`; not ready once `shutdown` drains.
+    /// Shows `view`, `metrics` and `journal` at an address; not ready once `shutdown` drains.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, view: Arc<ArcSwap<View>>, shutdown: Shutdown) -> Self {
-        Self { metrics, view, shutdown, started: Moment::now(), page: Page::new() }
+    pub fn new(
+        at: IpAddr,
+        metrics: Arc<Metrics>,
+        view: Arc<ArcSwap<View>>,
+        journal: Arc<Journal>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self(Arc::new(Desk {
+            metrics,
+            view,
+            journal,
+            shutdown,
+            started: Moment::now(),
+            page: Page::new(),
+            // Others than this machine's programs do not get to act.
+            key: if at.is_loopback() { Key::new() } else { None },
+            streams: AtomicUsize::new(0),
+        }))
     }
+}
 
-    /// The answer to a request's head.
-    fn answer(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
-        if !self.is_own_host(request.headers(), peer) {
+impl Handler for Admin {
+    type Body = Reply;
+
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Reply> {
+        if !self.0.is_own_host(request.headers(), peer) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "not a host of this listener; ask by its IP address, by localhost, or by a name \
                  that the configuration lists under `hosts`\n",
-            );
+            )
+            .map(Reply::Whole);
         }
-        let answer: fn(&Self, &HeaderMap) -> Response<Body> = match request.uri().path() {
-            "/metrics" => |admin, _| admin.metrics(),
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads && request.uri().path() == "/status/events" {
+            return events::open(&self.0, request.headers(), *request.method() == Method::HEAD);
+        }
+        self.0.answer(&request, reads).map(Reply::Whole)
+    }
+}
+
+impl Desk {
+    /// The answer to a request's head.
+    fn answer(&self, request: &Request<Incoming>, reads: bool) -> Response<Body> {
+        let path = request.uri().path();
+        if let Some(name) = renew::token_of(path) {
+            return self.renew(name, request.method(), request.headers());
+        }
+        let answer: fn(&Self, &HeaderMap) -> Response<Body> = match path {
+            "/metrics" => |desk, _| desk.metrics(),
             "/livez" | "/healthz" | "/startupz" => |_, _| plain(StatusCode::OK, "ok\n"),
-            "/readyz" => |admin, _| admin.readiness(),
+            "/readyz" => |desk, _| desk.readiness(),
             "/status" => Self::status,
+            "/status/requests" => Self::requests,
+            "/status/key" => Self::key,
             "/" => Self::index,
+            "/status/events" => |_, _| refused_method(READING),
             _ => {
                 return plain(
                     StatusCode::NOT_FOUND,
@@ -79,13 +137,7 @@ impl Admin {
                 );
             }
         };
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            answer(self, request.headers())
-        } else {
-            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            refused
-        }
+        if reads { answer(self, request.headers()) } else { refused_method(READING) }
     }
 
     /// Whether every `Host` is one of ours; none at all is a probe that speaks HTTP/1.0.
@@ -99,7 +151,7 @@ impl Admin {
 
     fn index(&self, headers: &HeaderMap) -> Response<Body> {
         if page::is_wanted(headers.get_all(ACCEPT).iter()) {
-            return self.page.respond();
+            return self.show_page();
         }
         plain(StatusCode::OK, "bearerd: /status /metrics /livez /readyz /startupz\n")
     }
@@ -125,31 +177,44 @@ impl Admin {
 
     fn status(&self, headers: &HeaderMap) -> Response<Body> {
         if page::is_wanted(headers.get_all(ACCEPT).iter()) {
-            return self.page.respond();
+            return self.show_page();
         }
-        let view = self.view.load();
-        let draining = self.shutdown.is_announced();
-        let summary = self.metrics.summary();
-        let status = Status::new(&view.tokens, &view.routes, summary, self.started, draining);
-        let mut response = match serde_json::to_string_pretty(&status) {
+        let json = self.with_status(|status| serde_json::to_string_pretty(status));
+        let mut response = match json {
             Ok(json) => respond(StatusCode::OK, JSON, json + "\n"),
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be written\n"),
         };
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
         response
     }
-}
 
-impl Handler for Admin {
-    type Body = Body;
+    fn show_page(&self) -> Response<Body> {
+        let key = self.key.as_ref().map_or("", Key::as_str);
+        self.page.respond(&self.with_status(|status| first::view(status, key)))
+    }
 
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        self.answer(&request, peer)
+    /// Where everything stands now.
+    fn with_status<T>(&self, read: impl FnOnce(&Status<'_>) -> T) -> T {
+        let view = self.view.load();
+        let frame = Frame {
+            started: self.started,
+            draining: self.shutdown.is_announced(),
+            renewable: self.key.is_some(),
+            inspect: self.journal.inspect(),
+        };
+        read(&Status::new(&view.tokens, &view.routes, self.metrics.summary(), frame))
     }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     respond(status, TEXT, text)
+}
+
+fn refused_method(allowed: HeaderValue) -> Response<Body> {
+    let text = format!("only {}\n", allowed.to_str().unwrap_or_default().replace(", ", " and "));
+    let mut refused = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+    refused.headers_mut().insert(ALLOW, allowed);
+    refused
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {
@@ -159,6 +224,7 @@ fn respond(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Res
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     headers.insert(
         "content-security-policy",
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),

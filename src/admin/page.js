@@ -1,12 +1,12 @@
 "use strict";
 
-const STATES = {
-  starting: ["idle", "no token yet"],
-  fresh: ["good", "fresh"],
-  renewing: ["work", "being renewed"],
-  stale: ["warn", "usable, renewal fails"],
-  expired: ["bad", "expired"],
+const TONES = {
+  starting: "idle", fresh: "good", renewing: "work", stale: "warn", expired: "bad", rejected: "bad",
 };
+
+/** So many seconds are drawn, and so many requests listed. */
+const DRAWN = 60;
+const LISTED = 200;
 
 const REFUSALS = {
   host: "asked by a name that is not this listener's; list it under hosts if it is yours",
@@ -36,11 +36,20 @@ const REFUSALS = {
 };
 
 const byId = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with a class, texts and children; text is never markup. */
 function make(tag, name, ...children) {
   const element = document.createElement(tag);
   if (name) element.className = name;
+  element.append(...children);
+  return element;
+}
+
+/** An SVG element with attributes and children. */
+function draw(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
@@ -58,30 +67,94 @@ function span(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
+/** A short time, to three figures at most. */
+function brief(seconds) {
+  const ms = seconds * 1000;
+  if (ms < 1) return `${ms.toFixed(2)} ms`;
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+}
+
 function count(number) {
   return number.toLocaleString("en");
 }
 
 function bar(name) {
-  const label = make("span", "", name);
   const left = make("span", "num");
-  const fill = make("div", "fill");
-  const track = make("div", "track", fill);
-  track.setAttribute("role", "meter");
-  track.setAttribute("aria-label", name);
-  const root = make("div", "bar", make("div", "", label, left), track);
+  const fill = draw("rect", { height: 1 });
+  const track = draw("svg", { class: "track", viewBox: "0 0 100 1", preserveAspectRatio: "none", role: "img" }, fill);
   return {
-    root,
+    root: make("div", "bar", make("div", "", make("span", "", name), left), track),
     set(seconds, whole, text, tone) {
       const share = whole > 0 ? Math.min(1, Math.max(0, seconds / whole)) : 0;
-      fill.style.width = `${(share * 100).toFixed(1)}%`;
-      fill.className = `fill ${tone}`;
-      track.setAttribute("aria-valuenow", share.toFixed(2));
-      track.setAttribute("aria-valuetext", text);
+      fill.setAttribute("width", (share * 100).toFixed(2));
+      fill.setAttribute("class", tone);
+      track.setAttribute("aria-label", `${name}: ${text}`);
       say(left, text);
     },
   };
 }
+
+/** What happened, and what to do about it. */
+function note() {
+  const what = make("strong");
+  const detail = make("span");
+  const advice = make("div");
+  return {
+    root: make("div", "note small", what, detail, advice),
+    set(title, text, help) {
+      say(what, `${title} `);
+      say(detail, text);
+      say(advice, `What to do: ${help}`);
+    },
+  };
+}
+
+// ---- renewal by hand
+
+const key = document.querySelector("meta[name=bearerd-key]").content;
+
+async function renew(name, tell) {
+  try {
+    const answer = await fetch(`/tokens/${encodeURIComponent(name)}/renew`, {
+      method: "POST", headers: { "bearerd-key": key }, cache: "no-store",
+    });
+    const text = await answer.text();
+    if (!answer.headers.get("content-type").includes("json")) {
+      tell(answer.status === 403 ? "bearerd was restarted; load this page anew" : text.trim());
+      return;
+    }
+    const { renewal, retry_after_seconds: wait } = JSON.parse(text);
+    tell(wait ? `${renewal}; again in ${wait} s` : renewal);
+  } catch {
+    tell("bearerd does not answer");
+  }
+}
+
+function renewButton() {
+  const button = make("button", "", "Renew now");
+  button.type = "button";
+  const told = make("span", "small quiet");
+  told.setAttribute("role", "status");
+  let name = "";
+  let forget = 0;
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await renew(name, (text) => say(told, text));
+    button.disabled = false;
+    clearTimeout(forget);
+    forget = setTimeout(() => say(told, ""), 8000);
+  });
+  return {
+    root: make("div", "act", button, told),
+    of(token) {
+      name = token;
+      button.setAttribute("aria-label", `Renew ${token} now`);
+    },
+  };
+}
+
+// ---- tokens
 
 function tokenCard() {
   const name = make("h3");
@@ -90,31 +163,38 @@ function tokenCard() {
   const origin = make("div", "small");
   const renewal = bar("Renewal");
   const expiry = bar("Expiry");
-  const what = make("strong");
-  const detail = make("span");
-  const advice = make("div", "small");
-  const failure = make("div", "note small", what, detail, advice);
+  const failure = note();
+  const rejection = note();
+  const act = renewButton();
   const root = make("article", "card", make("div", "head", name, state), source, origin,
-    renewal.root, expiry.root, failure);
-  const update = (token) => {
-    const [tone, words] = STATES[token.state] || ["idle", token.state];
+    renewal.root, expiry.root, failure.root, rejection.root, act.root);
+  const update = (token, renewable) => {
+    const tone = TONES[token.state] || "idle";
     say(name, token.name);
-    say(state, words);
+    say(state, token.says);
     state.className = `chip ${tone}`;
     say(source, `${token.kind} · ${token.source}${token.required ? "" : " · not required"}`);
     const had = token.age_seconds !== null;
     say(origin, had
       ? `Obtained ${span(token.age_seconds)} ago by ${token.obtained_by || "its source"}, number ${token.generation}`
-      : "Never obtained so far");
+      : token.last_failure ? "Never obtained so far" : "Asking its source");
     showRenewal(token, tone);
     showExpiry(token, had, tone);
+    showOutcome(token);
+    act.root.hidden = !renewable;
+    act.of(token.name);
+  };
+  const showOutcome = (token) => {
     const failed = token.last_failure;
-    failure.hidden = !failed;
+    failure.root.hidden = !failed;
     if (failed) {
       const times = token.consecutive_failures;
-      say(what, times > 1 ? `Failed ${times} times. ` : "Failed. ");
-      say(detail, `${failed.reason}: ${failed.detail}`);
-      say(advice, `What to do: ${failed.advice}`);
+      failure.set(times > 1 ? `Failed ${times} times.` : "Failed.", `${failed.reason}: ${failed.detail}`, failed.advice);
+    }
+    const rejected = token.rejected_by_upstream;
+    rejection.root.hidden = !rejected;
+    if (rejected) {
+      rejection.set("An upstream rejected", `the value in use, ${span(rejected.seconds_ago)} ago`, rejected.advice);
     }
   };
   let attempt = { at: null, whole: 0 };
@@ -133,9 +213,10 @@ function tokenCard() {
   const showExpiry = (token, had, tone) => {
     expiry.root.hidden = !had;
     const left = token.expires_in_seconds;
+    const usable = token.usable_for_seconds;
     if (left === null) {
       expiry.set(1, 1, "does not expire, as far as is known", tone);
-    } else if (token.state === "expired") {
+    } else if (usable === 0) {
       expiry.set(0, 1, left >= 1 ? `no longer used, ${span(left)} before it expires` : "expired", tone);
     } else {
       expiry.set(left, left + token.age_seconds, `expires in ${span(left)}`, tone);
@@ -144,74 +225,114 @@ function tokenCard() {
   return { root, update };
 }
 
+// ---- routes
+
 function figure(name) {
   const value = make("b", "num");
-  const root = make("div", "figure small quiet", value, name);
-  return { root, set: (text, tone) => { say(value, text); value.className = `num ${tone || ""}`; } };
-}
-
-function sparkline() {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS(svg.namespaceURI, "polyline");
-  svg.setAttribute("class", "spark");
-  svg.setAttribute("viewBox", "0 0 59 20");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "requests per second in the last minute");
-  svg.append(line);
+  const label = make("span", "", name);
   return {
-    root: svg,
-    set(rates) {
-      const top = Math.max(1, ...rates);
-      const start = 60 - rates.length;
-      const point = (rate, i) => `${start + i},${(19 - (rate / top) * 18).toFixed(1)}`;
-      line.setAttribute("points", rates.map(point).join(" "));
+    root: make("div", "figure small quiet", value, label),
+    set(text, tone, more) {
+      say(value, text);
+      say(label, more ? `${name}: ${more}` : name);
+      value.className = `num ${tone || ""}`;
     },
   };
+}
+
+/** A figure with its last minute. */
+function curve(name, tone) {
+  const shown = figure(name);
+  const line = draw("polyline", {});
+  const area = draw("polygon", {});
+  const svg = draw("svg", { class: `spark ${tone}`, viewBox: `0 0 ${DRAWN - 1} 20`, preserveAspectRatio: "none", role: "img" }, area, line);
+  shown.root.append(svg);
+  const points = [];
+  return {
+    root: shown.root,
+    set(value, text, least, warning) {
+      points.push(value);
+      if (points.length > DRAWN) points.shift();
+      const top = Math.max(least, ...points);
+      const start = DRAWN - points.length;
+      const drawn = points.map((point, i) => `${start + i},${(19 - (point / top) * 18).toFixed(1)}`);
+      line.setAttribute("points", drawn.join(" "));
+      area.setAttribute("points", `${start},20 ${drawn.join(" ")} ${DRAWN - 1},20`);
+      svg.setAttribute("aria-label", `${name} in the last minute: ${text} now`);
+      shown.set(text, warning);
+    },
+  };
+}
+
+/** The duration that a share of the requests between two histograms did not exceed. */
+function quantile(before, after, share) {
+  const steps = after.at_most.map(([bound, number], i) => [bound, number - (before.at_most[i] || [0, 0])[1]]);
+  const whole = after.requests - before.requests;
+  if (whole <= 0 || !steps.length) return null;
+  const found = steps.findIndex(([, number]) => number >= share * whole);
+  if (found < 0) return steps[steps.length - 1][0];
+  const [low, below] = found ? steps[found - 1] : [0, 0];
+  const [high, above] = steps[found];
+  return above > below ? low + ((high - low) * (share * whole - below)) / (above - below) : high;
 }
 
 function routeRow() {
   const name = make("h3");
   const where = make("div", "quiet small wrap");
   const injects = make("div", "quiet small wrap");
+  const rate = curve("requests/s", "work");
+  const errors = curve("5xx", "bad");
+  const latency = curve("mean time", "good");
   const figures = {
-    rate: figure("requests/s"), total: figure("requests"), errors: figure("5xx"),
-    flight: figure("in flight"), rejected: figure("rejected"),
-    stripped: figure("stripped"),
+    slow: figure("95 % within"), total: figure("requests"), flight: figure("in flight"),
+    rejected: figure("rejected"), lacking: figure("no token"), stripped: figure("stripped"),
   };
-  const spark = sparkline();
   const root = make("article", "card row", make("div", "", name, where, injects),
-    make("div", "figures", ...Object.values(figures).map((f) => f.root)), spark.root);
-  const rates = [];
-  let before = null;
+    make("div", "figures", ...Object.values(figures).map((f) => f.root)),
+    make("div", "curves", rate.root, errors.root, latency.root));
+  const looks = [];
   const update = (route, now) => {
     const t = route.traffic;
     say(name, route.name);
     say(where, `${route.host || ""}${route.path} → ${route.upstream}`);
     say(injects, `injects ${route.injects.join(", ") || "nothing"}`);
-    let rate = 0;
-    if (before && now > before.now) {
-      rate = Math.max(0, (t.requests - before.requests) / ((now - before.now) / 1000));
-      rates.push(rate);
-      if (rates.length > 60) rates.shift();
-    }
-    before = { now, requests: t.requests };
-    const share = t.requests ? (100 * t.server_errors) / t.requests : 0;
-    figures.rate.set(rate < 10 ? rate.toFixed(1) : count(Math.round(rate)));
+    const look = { now, requests: t.requests, errors: t.server_errors, sum: t.durations.sum_seconds, at_most: t.durations.at_most };
+    const last = looks[looks.length - 1];
+    // A count that falls is another process's.
+    if (last && (last.requests > look.requests || now <= last.now)) looks.length = 0;
+    if (looks.length) showCurves(looks[looks.length - 1], look);
+    looks.push(look);
+    if (looks.length > DRAWN) looks.shift();
+    const slow = quantile(looks[0], look, 0.95);
+    figures.slow.set(slow === null ? "–" : brief(slow));
     figures.total.set(count(t.requests));
-    figures.errors.set(`${share.toFixed(1)} %`, share > 1 ? "bad" : "");
     figures.flight.set(count(t.in_flight));
-    figures.rejected.set(count(t.rejections), t.rejections ? "warn" : "");
+    figures.rejected.set(count(t.rejections), t.rejections ? "warn" : "", Object.keys(t.rejections_by_code).join(", "));
+    figures.lacking.set(count(t.without_token), t.without_token ? "bad" : "");
     figures.stripped.set(count(t.stripped));
-    spark.set(rates);
   };
+  const showCurves = (before, after) => {
+    const requests = after.requests - before.requests;
+    const perSecond = requests / ((after.now - before.now) / 1000);
+    rate.set(perSecond, perSecond < 9.95 ? perSecond.toFixed(1) : count(Math.round(perSecond)), 1);
+    const share = requests ? (after.errors - before.errors) / requests : 0;
+    errors.set(share, `${(100 * share).toFixed(1)} %`, 0.05, share > 0.01 ? "bad" : "");
+    const mean = requests ? (after.sum - before.sum) / requests : 0;
+    latency.set(mean, requests ? brief(mean) : "–", 0.001);
+  };
+  rate.set(0, "–", 1);
+  errors.set(0, "–", 0.05);
+  latency.set(0, "–", 0.001);
   return { root, update };
 }
 
-/** Keeps one child of `parent` for each item, by its name. */
+// ---- refusals and requests
+
+/** Keeps one child of `parent` for each item, by its name; what the first view put there goes. */
 function list(parent, build) {
   const known = new Map();
   return (items, ...more) => {
+    if (!known.size) parent.replaceChildren();
     const names = new Set(items.map((item) => item.name));
     for (const [name, view] of known) {
       if (!names.has(name)) {
@@ -240,9 +361,60 @@ function refusalItem() {
   };
 }
 
+function tag(name, values) {
+  return values.length ? [make("span", "tag", `${name} ${values.join(", ")}`)] : [];
+}
+
+function requestItem(request) {
+  const { status } = request;
+  const tone = status === null || status >= 500 ? "bad" : status >= 400 ? "warn" : "good";
+  const at = new Date(request.at);
+  const clock = make("time", "quiet num", at.toLocaleTimeString("en-GB"));
+  clock.dateTime = request.at;
+  const target = make("span", "target wrap", make("b", "", request.route || "no route"), ` ${request.path || ""}`);
+  return make("li", "", clock, make("b", "method", request.method.slice(0, 12)),
+    make("b", `num ${tone}`, status === null ? "left" : String(status)),
+    make("span", "num took", brief(request.seconds)), target,
+    make("span", "tags", ...(request.refusal ? [make("span", "tag bad", `refused: ${request.refusal}`)] : []),
+      ...(request.replayed ? [make("span", "tag work", "sent twice")] : []),
+      ...(request.aborted ? [make("span", "tag warn", "cut off")] : []),
+      ...tag("−", request.stripped), ...tag("+", request.injected)));
+}
+
+const log = byId("requests");
+let newest = 0;
+let paused = false;
+
+function showRequests(requests) {
+  const news = requests.filter((request) => request.number > newest).reverse();
+  if (!news.length || paused) return;
+  newest = news[0].number;
+  log.hidden = false;
+  log.prepend(...news.map(requestItem));
+  while (log.children.length > LISTED) log.lastChild.remove();
+}
+
+byId("pause").addEventListener("click", () => {
+  paused = !paused;
+  byId("pause").setAttribute("aria-pressed", String(paused));
+  say(byId("pause"), paused ? "Go on" : "Pause");
+  // What was missed comes with a new stream.
+  if (!paused) follow();
+});
+
+// ---- the whole
+
 const showTokens = list(byId("tokens"), tokenCard);
 const showRoutes = list(byId("routes"), routeRow);
 const showRefusals = list(byId("refusals"), refusalItem);
+
+const NOTES = {
+  paths: "Those that end while this page is open: − is what was removed, + what was injected, by name. Paths without their query.",
+  names: "Those that end while this page is open: − is what was removed, + what was injected, by name.",
+  none: "Not listed: `inspect` is none, or admin is not a loopback address.",
+};
+
+let started = null;
 
 function show(status) {
   const ready = byId("ready");
@@ -251,39 +423,70 @@ function show(status) {
   const now = Date.parse(status.now);
   say(byId("about"), `${status.version} · running for ${span((now - Date.parse(status.started_at)) / 1000)}`);
   document.title = `bearerd · ${ready.textContent}`;
-  showTokens(status.tokens);
+  if (started !== status.started_at) {
+    started = status.started_at;
+    newest = 0;
+    log.replaceChildren();
+    log.hidden = true;
+  }
+  showTokens(status.tokens, status.renewable);
   showRoutes(status.routes, now);
   const refusals = Object.entries(status.refusals).map(([name, number]) => ({ name, number }));
   refusals.sort((a, b) => b.number - a.number);
   showRefusals(refusals);
-  byId("refusals-title").hidden = !refusals.length;
-  byId("tokens-title").hidden = !status.tokens.length;
+  byId("refusals-part").hidden = !refusals.length;
+  byId("tokens-part").hidden = !status.tokens.length;
+  say(byId("requests-note"), NOTES[status.inspect] || "");
+  byId("pause").hidden = status.inspect === "none";
+  heard = Date.now();
+  byId("lost").hidden = true;
 }
 
-let heard = null;
+let heard = 0;
+let source = null;
+let again = 0;
 
-async function refresh() {
-  const lost = byId("lost");
+/** Follows the events while somebody looks. */
+function follow() {
+  unfollow();
+  source = new EventSource("/status/events");
+  source.addEventListener("status", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("requests", (event) => showRequests(JSON.parse(event.data)));
+  source.onerror = () => {
+    if (source.readyState !== EventSource.CLOSED) return;
+    // Refused: there may be too many streams. Ask for single looks meanwhile.
+    unfollow();
+    look();
+    again = setTimeout(follow, 2000);
+  };
+}
+
+function unfollow() {
+  clearTimeout(again);
+  if (source) source.close();
+  source = null;
+}
+
+async function look() {
   try {
     const answer = await fetch("/status", { headers: { accept: "application/json" }, cache: "no-store" });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    show(await answer.json());
-    heard = Date.now();
-    lost.hidden = true;
+    if (answer.ok) show(await answer.json());
   } catch {
-    const since = heard ? ` since ${span((Date.now() - heard) / 1000)}; what stands below is old` : "";
-    say(lost, `bearerd does not answer${since}.`);
-    lost.hidden = false;
+    // `complain` tells.
   }
 }
 
-/** Asks every second while somebody looks. */
-async function run() {
-  if (!document.hidden) await refresh();
-  setTimeout(run, 1000);
+function complain() {
+  if (document.hidden || Date.now() - heard < 3500) return;
+  const since = heard ? ` for ${span((Date.now() - heard) / 1000)}; what stands below is old` : "";
+  say(byId("lost"), `bearerd does not answer${since}.`);
+  byId("lost").hidden = false;
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) refresh();
+  if (document.hidden) unfollow();
+  else follow();
 });
-run();
+heard = Date.now();
+setInterval(complain, 1000);
+if (!document.hidden) follow();

@@ -1,6 +1,6 @@
-//! The status as a page for people: one self-contained document whose script asks `/status` for
-//! its JSON every second. Style and script are allowed by their digests alone, and all text is
-//! set as text, so that no name or message of a stranger can become markup.
+//! The status as a page for people: one self-contained document whose first view is made here and
+//! whose script follows `/status/events`. Style and script are allowed by their digests alone, and
+//! all text is set as text, so that no name or message of a stranger can become markup.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +9,7 @@ use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, VARY};
 use http::{Response, StatusCode};
 use ring::digest::{SHA256, digest};
 
+use super::first::View;
 use super::respond;
 use crate::net::body::Body;
 
@@ -18,16 +19,16 @@ const SCRIPT: &str = include_str!("page.js");
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// The page and its policy; made once.
+/// The page without its view, and its policy; made once.
 #[derive(Debug)]
 pub(super) struct Page {
-    document: Bytes,
+    frame: String,
     policy: HeaderValue,
 }
 
 impl Page {
     pub(super) fn new() -> Self {
-        let document = FRAME.replace("/*style*/", STYLE).replace("/*script*/", SCRIPT);
+        let frame = FRAME.replace("/*style*/", STYLE).replace("/*script*/", SCRIPT);
         let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; \
@@ -39,16 +40,42 @@ impl Page {
         // Base64 and the words above are always a valid value; the fallback shows a bare page.
         let policy = HeaderValue::from_str(&policy)
             .unwrap_or(HeaderValue::from_static("default-src 'none'"));
-        Self { document: document.into(), policy }
+        Self { frame, policy }
     }
 
-    pub(super) fn respond(&self) -> Response<Body> {
-        let mut response = respond(StatusCode::OK, HTML, self.document.clone());
+    pub(super) fn respond(&self, view: &View) -> Response<Body> {
+        let mut response = respond(StatusCode::OK, HTML, self.render(view));
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(VARY, HeaderValue::from_static("accept"));
         response
+    }
+
+    /// The frame with the view's parts in their places, in the frame's order: what a part holds
+    /// is never taken for a place.
+    fn render(&self, view: &View) -> Bytes {
+        let parts = [
+            ("<!--key-->", view.key.as_str()),
+            ("<!--tone-->", view.tone),
+            ("<!--ready-->", view.ready),
+            ("<!--about-->", &view.about),
+            ("<!--tokens-->", &view.tokens),
+            ("<!--routes-->", &view.routes),
+            ("<!--refusals-->", &view.refusals),
+            ("<!--requests-->", view.requests),
+        ];
+        let mut document = String::with_capacity(self.frame.len() + 4096);
+        let mut rest = self.frame.as_str();
+        for (place, part) in parts {
+            if let Some((before, after)) = rest.split_once(place) {
+                document.push_str(before);
+                document.push_str(part);
+                rest = after;
+            }
+        }
+        document.push_str(rest);
+        document.into()
     }
 }
 
@@ -93,11 +120,29 @@ mod tests {
     }
 
     #[test]
+    fn every_part_has_its_place_and_none_is_taken_for_one() {
+        let part = |text: &str| format!("[{text}]<!--routes-->");
+        let view = View {
+            key: part("key"),
+            tone: "[tone]",
+            ready: "[ready]",
+            about: part("about"),
+            tokens: part("tokens"),
+            routes: "[routes]".to_owned(),
+            refusals: part("refusals"),
+            requests: "[requests]",
+        };
+        let page = String::from_utf8(Page::new().render(&view).to_vec()).unwrap();
+        for part in ["key", "tone", "ready", "about", "tokens", "routes", "refusals", "requests"] {
+            assert_eq!(page.matches(&format!("[{part}]")).count(), 1, "{part}");
+        }
+    }
+
+    #[test]
     fn the_page_asks_nobody_but_its_own_listener() {
         let page = Page::new();
-        let text = std::str::from_utf8(&page.document).unwrap();
         // The name of a vocabulary, which nobody asks for.
-        let text = text.replace("http://www.w3.org/2000/svg", "");
+        let text = page.frame.replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("http:") && !text.contains("https:"));
         assert!(!text.contains("innerHTML") && !text.contains("style="));
         assert!(

@@ -128,8 +128,13 @@ pub fn run_then(
     // The workers' clones end with draining. Were this one kept, the kernel would still accept
     // connections then, which nobody answers.
     drop(proxy_listener);
-    let admin =
-        Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&running.view), requests.clone()));
+    let admin = Arc::new(Admin::new(
+        bound.admin.ip(),
+        Arc::clone(&metrics),
+        Arc::clone(&running.view),
+        Arc::clone(&running.journal),
+        requests.clone(),
+    ));
     let manager = Manager::from_env();
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;

@@ -18,7 +18,7 @@ pub struct Summary {
 }
 
 /// What one route did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Traffic {
     /// Requests answered.
     pub requests: u64,
@@ -28,10 +28,37 @@ pub struct Traffic {
     pub in_flight: u64,
     /// Answers by which the upstream rejected the injected credential.
     pub rejections: u64,
+    /// The same by status code.
+    pub rejections_by_code: BTreeMap<String, u64>,
     /// Requests refused for want of a credential.
     pub without_token: u64,
     /// Credentials of clients that were removed.
     pub stripped: u64,
+    /// How long they took.
+    pub durations: Durations,
+}
+
+/// A histogram of durations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Durations {
+    /// Of all together, in seconds.
+    pub sum_seconds: f64,
+    /// Upper bounds in seconds, and how many took no longer.
+    pub at_most: Vec<(f64, u64)>,
+}
+
+impl Durations {
+    fn add(&mut self, metric: &Metric) {
+        let histogram = metric.get_histogram();
+        self.sum_seconds += histogram.get_sample_sum();
+        let buckets = histogram.get_bucket();
+        if self.at_most.is_empty() {
+            self.at_most = buckets.iter().map(|bucket| (bucket.upper_bound(), 0)).collect();
+        }
+        for ((_, count), bucket) in self.at_most.iter_mut().zip(buckets) {
+            *count += bucket.cumulative_count();
+        }
+    }
 }
 
 impl Metrics {
@@ -57,6 +84,10 @@ impl Summary {
             }
             return;
         }
+        if family == "bearerd_request_duration_seconds" {
+            self.of(metric).durations.add(metric);
+            return;
+        }
         let place: fn(&mut Traffic) -> &mut u64 = match family {
             "bearerd_requests_total" => |traffic| &mut traffic.requests,
             "bearerd_requests_in_flight" => |traffic| &mut traffic.in_flight,
@@ -67,11 +98,19 @@ impl Summary {
             }
             _ => return,
         };
-        let traffic = self.routes.entry(label(metric, "route").to_owned()).or_default();
+        let traffic = self.of(metric);
         *place(traffic) += count(metric);
         if family == "bearerd_requests_total" && label(metric, "code").starts_with('5') {
             traffic.server_errors += count(metric);
         }
+        if family == "bearerd_upstream_unauthorized_total" && count(metric) > 0 {
+            let code = label(metric, "code").to_owned();
+            *traffic.rejections_by_code.entry(code).or_default() += count(metric);
+        }
+    }
+
+    fn of(&mut self, metric: &Metric) -> &mut Traffic {
+        self.routes.entry(label(metric, "route").to_owned()).or_default()
     }
 }
 
@@ -108,14 +147,22 @@ mod tests {
         route.unauthorized(401);
         route.unauthorized(418);
         route.stripped[0].inc_by(7);
-        let traffic = metrics.summary().routes["api"];
+        route.method(&Method::GET).seconds.observe(0.02);
+        route.method(&Method::POST).seconds.observe(0.2);
+        let traffic = metrics.summary().routes["api"].clone();
+        let durations = traffic.durations.clone();
+        assert!((durations.sum_seconds - 0.22).abs() < 1e-9);
+        let up_to = |bound: f64| durations.at_most.iter().find(|(at, _)| *at == bound).unwrap().1;
+        assert_eq!((up_to(0.01), up_to(0.025), up_to(0.25)), (0, 1, 2));
         let expected = Traffic {
             requests: 5,
             server_errors: 2,
             in_flight: 4,
             rejections: 2,
+            rejections_by_code: BTreeMap::from([("401".to_owned(), 1), ("other".to_owned(), 1)]),
             without_token: 1,
             stripped: 7,
+            durations,
         };
         assert_eq!(traffic, expected);
     }

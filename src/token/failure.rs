@@ -149,6 +149,22 @@ impl Reason {
         )
     }
 
+    /// Whether the issuer has heard the request and said no.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidClient
+                | Self::UnauthorizedClient
+                | Self::InvalidGrant
+                | Self::InvalidScope
+                | Self::InvalidRequest
+                | Self::UnsupportedGrantType
+                | Self::OtherOauthError
+                | Self::Refused
+        )
+    }
+
     /// The reason for an OAuth error code (RFC 6749 section 5.2).
     #[must_use]
     pub fn of_oauth(code: &str) -> Self {

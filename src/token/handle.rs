@@ -55,6 +55,19 @@ pub enum Rejected {
     Ignored,
 }
 
+/// What a person's wish for a renewal leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A renewal begins.
+    Begun,
+    /// One is under way already.
+    UnderWay,
+    /// The last one that was asked for is too recent: not before this time has passed.
+    TooSoon(Duration),
+    /// The issuer has asked for a pause of so much longer.
+    Held(Duration),
+}
+
 /// Where a token stands, for people.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
@@ -100,6 +113,8 @@ struct Demand {
     /// The attempt under way has published its value already.
     fresh: bool,
     rejected: Option<u64>,
+    /// The generation that an upstream rejected last, and when; for people.
+    refused: Option<(u64, Moment)>,
     last_forced: Option<Moment>,
     pending: bool,
 }
@@ -225,10 +240,11 @@ impl Handle {
         if self.0.current.load().as_ref().is_none_or(|current| current.generation != generation) {
             return Rejected::Stale;
         }
+        let now = Moment::now();
+        demand.refused = Some((generation, now));
         if (demand.renewing && !demand.fresh) || demand.pending {
             return Rejected::Renewing;
         }
-        let now = Moment::now();
         let too_soon = demand.last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL);
         if demand.rejected == Some(generation) || (too_soon && !self.is_due(now)) {
             return Rejected::Ignored;
@@ -251,13 +267,37 @@ impl Handle {
         report.next_attempt.is_some_and(|at| now.until(at) <= near)
     }
 
-    /// Asks for a renewal now, for an operator or a child token that was refused.
-    pub fn renew_now(&self) {
+    /// Asks for a renewal now, on behalf of a person: at most once per [`FORCED_INTERVAL`],
+    /// whoever asks, and never against what the issuer wants.
+    #[must_use]
+    pub fn ask_renewal(&self) -> Asked {
         let mut demand = lock(&self.0.demand);
-        if !demand.renewing {
-            demand.pending = true;
-            self.0.poke.notify_one();
+        if demand.renewing || demand.pending {
+            return Asked::UnderWay;
         }
+        let now = Moment::now();
+        let passed = demand.last_forced.map_or(FORCED_INTERVAL, |last| now.since(last));
+        if passed < FORCED_INTERVAL {
+            return Asked::TooSoon(FORCED_INTERVAL - passed);
+        }
+        let report = self.report();
+        let held = report.failure.is_some_and(|failure| failure.retry_after.is_some());
+        if let Some(left) = report.next_attempt.filter(|_| held).map(|at| now.until(at))
+            && !left.is_zero()
+        {
+            return Asked::Held(left);
+        }
+        demand.last_forced = Some(now);
+        demand.pending = true;
+        self.0.poke.notify_one();
+        Asked::Begun
+    }
+
+    /// When an upstream last rejected the value in use.
+    #[must_use]
+    pub fn refused_at(&self) -> Option<Moment> {
+        let (generation, at) = lock(&self.0.demand).refused?;
+        self.current().filter(|current| current.generation == generation).map(|_| at)
     }
 
     /// Follows the generations; the value is the newest one's number, 0 for none yet.
@@ -366,6 +406,28 @@ mod tests {
         });
         handle.tell(|report| report.next_attempt = Some(now + renewal));
         handle.set_renewing(false);
+    }
+
+    #[test]
+    fn a_person_may_ask_for_a_renewal_once_in_half_a_minute_and_not_against_the_issuer() {
+        let metrics = Metrics::new().unwrap();
+        let name = TokenName::parse("api").unwrap();
+        let series = metrics.token(&name, &[]);
+        let handle = Handle::new(name, "oauth2", true, vec![Rejection::unauthorized()], series);
+        publish(&handle, 1, Duration::from_secs(40));
+        let mut failure = Failure::new(Reason::RateLimited, "slow down");
+        failure.retry_after = Some(Duration::from_secs(9));
+        handle.tell(|report| report.failure = Some(failure));
+        assert!(matches!(handle.ask_renewal(), Asked::Held(left) if left.as_secs() > 30));
+        handle.tell(|report| report.failure = None);
+        assert_eq!(handle.ask_renewal(), Asked::Begun);
+        assert_eq!(handle.ask_renewal(), Asked::UnderWay);
+        publish(&handle, 2, Duration::from_secs(40));
+        assert!(matches!(handle.ask_renewal(), Asked::TooSoon(left) if left.as_secs() > 20));
+        assert_eq!(handle.reject(2), Rejected::Ignored, "the interval is one for all");
+        assert!(handle.refused_at().is_some(), "yet it is told");
+        publish(&handle, 3, Duration::from_secs(40));
+        assert!(handle.refused_at().is_none(), "of the value in use only");
     }
 
     #[test]

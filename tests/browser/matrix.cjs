@@ -1,13 +1,12 @@
 // The matrix of cases; see `run`. Every case counts the requests that reach the upstream under a
 // path of its own.
 "use strict";
-const { chromium } = require("playwright-core");
-const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const http = require("node:http");
 const path = require("node:path");
+const { launch, listen, start, wait } = require("./lib.cjs");
 
-const [, , program, work] = process.argv;
+const token = { API_TOKEN: "browser-canary" };
 const example = path.join(__dirname, "../../deploy/examples/frontend");
 
 // ---- the upstream: records, answers everything in a way that browsers could use
@@ -53,32 +52,9 @@ const pages = http.createServer((request, response) => {
   }
 });
 
-const listen = (server) =>
-  new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server.address().port)));
-
-function start(configuration) {
-  const file = path.join(work, `bearerd-${Math.random()}.yaml`);
-  fs.writeFileSync(file, configuration);
-  const child = spawn(
-    program,
-    ["run", "--config", file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
-    { env: { ...process.env, API_TOKEN: "browser-canary" } },
-  );
-  return new Promise((resolve, reject) => {
-    let text = "";
-    child.stderr.on("data", (chunk) => {
-      text += chunk;
-      const found = /listening proxy=\S*:(\d+)/.exec(text);
-      if (found) resolve({ child, port: Number(found[1]) });
-    });
-    child.on("exit", () => reject(new Error(text)));
-  });
-}
-
 // ---- what a page can try. Each runs in a page and ends whether it succeeds or not.
 
 const quietly = (f) => f.catch(() => "failed");
-const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const inPage = (code) => async (page, url) => {
   const result = await quietly(page.evaluate(code, url));
@@ -234,24 +210,16 @@ async function main() {
   const url = `http://127.0.0.1:${upstreamPort}`;
   const listed = `http://listed.test:${pagesPort}`;
   const local = `http://localhost:${pagesPort}`;
-  const token = "tokens: {api: {value: {from: {env: API_TOKEN}}}}\n";
+  const tokens = "tokens: {api: {value: {from: {env: API_TOKEN}}}}\n";
   const route = `{upstream: "${url}", inject: {Authorization: "Bearer \${api}"}`;
-  const plain = await start(`${token}routes: [${route}}]\n`);
+  const plain = await start(`${tokens}routes: [${route}}]\n`, token);
   const open = await start(
     fs.readFileSync(path.join(example, "bearerd.yaml"), "utf8")
       .replace("${env.API_URL}", url)
       .replace('"http://localhost:5173"', `"${listed}", "${local}"`),
+    token,
   );
-  const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: [
-      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync",
-      // The guard must hold without the browser's own gate between sites and loopback.
-      "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
-      `--host-resolver-rules=MAP evil.test 127.0.0.1,MAP listed.test 127.0.0.1,MAP rebound.test 127.0.0.1`,
-    ],
-  });
+  const browser = await launch(["evil.test", "listed.test", "rebound.test"]);
 
   const failures = [];
   let cases = 0;
