@@ -15,13 +15,12 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::app::{self, Bound, StartError};
 use crate::config::{self, Overrides};
 use crate::net::body::Body;
-use crate::server::{self, Handler, Limits, Listener, Peer};
+use crate::server::{self, Handler, Incoming, Limits, Listener, Peer};
 use crate::shutdown::Shutdown;
 use crate::token::template::uuid;
 use crate::vocab::Moment;

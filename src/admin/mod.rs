@@ -20,7 +20,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, VARY};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use self::caller::Key;
 use self::events::Reply;
@@ -28,7 +27,7 @@ use self::page::Page;
 use self::status::{Frame, Status};
 pub use self::status::{RouteInfo, State};
 use crate::net::body::Body;
-use crate::server::{Handler, Host, Hosts, Peer};
+use crate::server::{Handler, Host, Hosts, Incoming, Peer};
 use crate::shutdown::Shutdown;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;

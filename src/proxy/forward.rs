@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
-use hyper::body::Incoming;
 
 use super::answer::Arrival;
 use super::headers::{self, Survey};
@@ -15,7 +14,7 @@ use super::replay::{Keep, Upload};
 use super::route::Route;
 use super::upgrade;
 use super::upstream::{Failure, Over};
-use crate::server::{Expired, Peer};
+use crate::server::{Expired, Incoming, Peer};
 use crate::token::handle::Rejected;
 use crate::token::present::Presented;
 use crate::token::rejection::Verdict;

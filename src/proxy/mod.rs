@@ -34,7 +34,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
-use hyper::body::Incoming;
 
 pub use answer::Answer;
 use answer::Arrival;
@@ -49,7 +48,7 @@ use refusal::{Refusal, Tally};
 use route::{Route, Routes};
 
 use crate::net::body::Body;
-use crate::server::{Handler, Peer};
+use crate::server::{Handler, Incoming, Peer};
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
 use crate::token::present::Presented;

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::headers;
 use super::route::Route;
-use crate::server::Watch;
+use crate::server::{Broken, Incoming, Watch};
 
 /// Larger bodies are not kept.
 const MOST_KEPT: usize = 64 * 1024;
@@ -137,12 +136,12 @@ impl Live {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let (incoming, live) = match self.get_mut().0.as_deref_mut() {
             None => return Poll::Ready(None),
             Some(Flow::Kept { chunks, left }) => {

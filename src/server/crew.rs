@@ -1,60 +1,29 @@
 //! A worker at work: accepts, serves connections, sweeps over them.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::Request;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::clock::Clock;
 use super::listener::Acceptor;
 use super::problem::Own;
-use super::socket::Socket;
-use super::watch::{Clock, Verdict, Watch, poll_verdict};
-use super::{Fleet, Handed, Handler, Limits, Peer, SHORTEST_TICK};
+use super::socket::{Protocol, Socket};
+use super::watch::{Verdict, Watch};
+use super::{Fleet, Handed, Handler, Peer, SHORTEST_TICK, http1, http2};
 use crate::vocab::descriptors;
-
-/// hyper reads and buffers at most so much of a body at a time; large reads save a third of the
-/// work of a large body, and 64 KiB heads need at least this.
-const BUFFER: usize = 128 * 1024;
-
-/// hyper's own limit on header fields, below which it needs no allocation for them.
-const FREE_FIELDS: usize = 100;
-
-/// hyper's settings. Its head timeout is off: it would make a timer for every request.
-fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .header_read_timeout(None)
-        .half_close(false)
-        .keep_alive(true)
-        .auto_date_header(false)
-        .max_buf_size(limits.head_size.0.max(BUFFER))
-        .max_header_size(limits.head_size.0);
-    if limits.head_fields != FREE_FIELDS {
-        builder.max_headers(limits.head_fields);
-    }
-    builder
-}
 
 /// A worker at work.
 pub(super) struct Crew<H> {
-    fleet: Arc<Fleet>,
+    pub(super) fleet: Arc<Fleet>,
     index: usize,
-    handler: Arc<H>,
+    pub(super) handler: Arc<H>,
     builder: Builder,
-    clock: Arc<Clock>,
+    pub(super) clock: Arc<Clock>,
     watches: Mutex<Vec<Arc<Watch>>>,
     joined: Notify,
 }
@@ -88,7 +57,7 @@ pub(super) async fn accept<H: Handler>(
 impl<H: Handler> Crew<H> {
     pub(super) fn new(fleet: Arc<Fleet>, index: usize, handler: Arc<H>) -> Self {
         Self {
-            builder: builder(&fleet.limits),
+            builder: http1::builder(&fleet.limits),
             index,
             handler,
             clock: Arc::new(Clock::new()),
@@ -135,6 +104,17 @@ impl<H: Handler> Crew<H> {
         let peer = Peer { addr, local, watch, label: OnceLock::new() };
         let task = serve_connection(Arc::clone(self), socket, peer);
         drop(self.fleet.shutdown.spawn(task));
+    }
+
+    /// Watches a further stream of a connection.
+    pub(super) fn enroll(&self, watch: &Arc<Watch>) {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(watch));
+    }
+
+    /// A place for a request over HTTP/2; none if there are too many.
+    pub(super) fn place(&self) -> Option<Place> {
+        (self.fleet.requests() < self.fleet.limits.connections)
+            .then(|| Place::take(Arc::clone(&self.fleet), self.index))
     }
 
     /// Judges the connections a few times a second. Returns when draining or closing is over.
@@ -202,72 +182,33 @@ impl Drop for Seat {
     }
 }
 
-/// What the requests of one connection share.
-struct Line<H> {
-    handler: Arc<H>,
-    peer: Peer,
+/// Counts a stream of HTTP/2 while its request is under way.
+#[derive(Debug)]
+pub(super) struct Place {
+    fleet: Arc<Fleet>,
+    index: usize,
 }
 
-async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: Peer) {
-    let watch = Arc::clone(&peer.watch);
-    let line = Arc::new(Line { handler: Arc::clone(&crew.handler), peer });
-    let service = service_fn(|request: Request<Incoming>| {
-        let line = Arc::clone(&line);
-        line.peer.watch.begin(!request.body().is_end_stream());
-        async move {
-            let response = line.handler.handle(request, &line.peer).await;
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, line }))
-        }
-    });
-    let connection = crew.builder.serve_connection(TokioIo::new(socket), service);
-    let mut connection = pin!(connection.with_upgrades());
-    let mut asked_to_drain = false;
-    let outcome = poll_fn(|cx| {
-        if poll_verdict(&watch, cx) == Verdict::Close {
-            return Poll::Ready(Ok(()));
-        }
-        if !asked_to_drain && watch.is_draining() {
-            asked_to_drain = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(cx)
-    })
-    .await;
-    if let Err(error) = outcome {
-        tracing::debug!(peer = %line.peer.addr, %error, "a connection ended early");
+impl Place {
+    fn take(fleet: Arc<Fleet>, index: usize) -> Self {
+        fleet.posts[index].requests.fetch_add(1, Relaxed);
+        Self { fleet, index }
     }
 }
 
-/// An answer's body that says when it is through.
-struct Tracked<H: Handler> {
-    body: H::Body,
-    line: Arc<Line<H>>,
-}
-
-impl<H: Handler> Body for Tracked<H> {
-    type Data = Bytes;
-    type Error = <H::Body as Body>::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = self.get_mut();
-        ready!(this.line.peer.watch.poll_room(cx));
-        Pin::new(&mut this.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl<H: Handler> Drop for Tracked<H> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.line.peer.watch.end();
+        self.fleet.posts[self.index].requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The client's first bytes tell which protocol it speaks (RFC 9113 section 3.3), whatever the
+/// handshake of TLS has settled on.
+async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, mut socket: Socket, peer: Peer) {
+    match socket.begin().await {
+        Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
+        // Boxed, as it is large and most connections speak HTTP/1.
+        Some(Protocol::Http2) => Box::pin(http2::serve(crew, socket, peer)).await,
+        None => {}
     }
 }

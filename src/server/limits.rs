@@ -23,8 +23,11 @@ pub struct Limits {
     /// Most header fields of a head. A number above 100 costs an allocation per request.
     /// Default 100.
     pub head_fields: usize,
-    /// Most open connections of clients; further ones are answered 503. Default 10000.
+    /// Most open connections of clients, and most requests under way over HTTP/2; further ones
+    /// are answered 503. Default 10000.
     pub connections: usize,
+    /// Most requests under way at once over one connection (HTTP/2). Default 100.
+    pub streams: u32,
     /// Longest time to connect to an upstream, TLS included. Default `3s`.
     pub connect: Period,
     /// Longest time from a request's last byte to the first of its answer. Default `60s`.
@@ -55,6 +58,7 @@ impl Default for Limits {
             head_size: Size::kib(64),
             head_fields: 100,
             connections: 10_000,
+            streams: 100,
             connect: Period::secs(3),
             response_head: Period::secs(60),
             upstream_idle: Period::secs(4),

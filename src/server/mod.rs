@@ -1,14 +1,19 @@
-//! Serves HTTP/1 on bound addresses: accepts, spreads connections over workers, keeps the limits,
-//! closes gracefully. It serves any [`Handler`] and knows nothing of what the handler does.
+//! Serves HTTP/1 and HTTP/2 on bound addresses: accepts, spreads connections over workers, keeps the
+//! limits, closes gracefully. It serves any [`Handler`] and knows nothing of what the handler does.
 //!
 //! A worker is one thread with a runtime of its own, which runs [`Worker::serve`]; a connection
 //! stays with its worker for life. All workers accept on all addresses, and a worker that has
 //! taken a connection hands it over if another one, chosen at random, has fewer.
 
+mod body;
+mod clock;
 mod crew;
 mod hosts;
+mod http1;
+mod http2;
 mod limits;
 mod listener;
+mod meter;
 mod problem;
 mod socket;
 mod watch;
@@ -23,11 +28,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+pub use body::{Broken, Incoming};
 use crew::{Crew, accept};
 pub use hosts::{Host, Hosts};
 pub use limits::Limits;
@@ -79,7 +84,7 @@ impl Peer {
     /// A peer whose connection nobody watches; for tests of handlers.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn unwatched(addr: SocketAddr) -> Self {
-        let watch = Arc::new(Watch::new(Arc::new(watch::Clock::new())));
+        let watch = Arc::new(Watch::new(Arc::new(clock::Clock::new())));
         Self { addr, local: addr, watch, label: OnceLock::new() }
     }
 
@@ -128,6 +133,8 @@ struct Fleet {
 #[derive(Debug)]
 struct Post {
     connections: AtomicUsize,
+    /// Requests under way over HTTP/2.
+    requests: AtomicUsize,
     inbox: mpsc::UnboundedSender<Handed>,
 }
 
@@ -158,6 +165,10 @@ impl Fleet {
     fn connections(&self) -> usize {
         self.posts.iter().map(|post| post.connections.load(Relaxed)).sum()
     }
+
+    fn requests(&self) -> usize {
+        self.posts.iter().map(|post| post.requests.load(Relaxed)).sum()
+    }
 }
 
 /// One of the threads that serve; see [`workers`].
@@ -180,7 +191,8 @@ pub fn workers(
     let (posts, inboxes): (Vec<_>, Vec<_>) = (0..count.max(1))
         .map(|_| {
             let (inbox, receiver) = mpsc::unbounded_channel();
-            (Post { connections: AtomicUsize::new(0), inbox }, receiver)
+            let (connections, requests) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            (Post { connections, requests, inbox }, receiver)
         })
         .unzip();
     let fleet = Arc::new(Fleet { limits, counters, shutdown, posts });

@@ -1,5 +1,6 @@
 //! The client's socket, with an eye on progress.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use prometheus::IntCounter;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,11 +16,25 @@ use tokio::net::TcpStream;
 
 use super::crew::Seat;
 use super::problem::Own;
-use super::watch::{Verdict, Watch};
+use super::watch::{Verdict, Watch, poll_verdict};
 use crate::telemetry::metrics::Metrics;
 
 /// What is read at a time where there are many connections.
 const SMALL_READ: usize = 8 * 1024;
+
+/// What is read at once of a connection's beginning.
+const FIRST_READ: usize = 4 * 1024;
+
+/// With this a client begins HTTP/2 (RFC 9113 section 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1, or nothing that we know.
+    Http1,
+    Http2,
+}
 
 /// Most bytes that are read and dropped after the last answer.
 const MOST_LINGERING: usize = 1024 * 1024;
@@ -29,16 +45,30 @@ const SMALL: usize = 512;
 
 /// Counts the answers of our own, by reason; nothing where nobody counts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Refusals(Option<Arc<[IntCounter; Own::ALL.len()]>>);
+pub(super) struct Refusals(Option<Arc<Tally>>);
+
+#[derive(Debug)]
+struct Tally {
+    own: [IntCounter; Own::ALL.len()],
+    floods: IntCounter,
+}
 
 impl Refusals {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self(Some(Arc::new(Own::ALL.map(|own| metrics.rejected(own.problem().slug)))))
+        let own = Own::ALL.map(|own| metrics.rejected(own.problem().slug));
+        Self(Some(Arc::new(Tally { own, floods: metrics.rejected("flood") })))
     }
 
     pub(super) fn count(&self, own: Own) {
         if let Some(counters) = &self.0 {
-            counters[own as usize].inc();
+            counters.own[own as usize].inc();
+        }
+    }
+
+    /// Counts a connection that was ended because it cost much and asked for nothing.
+    pub(super) fn flood(&self) {
+        if let Some(counters) = &self.0 {
+            counters.floods.inc();
         }
     }
 }
@@ -52,6 +82,8 @@ pub(super) struct Socket {
     closing: Closing,
     /// An answer of our own that is sent in place of hyper's, and how much of it is sent.
     own: Option<(Vec<u8>, usize)>,
+    /// What was read to tell the protocol, and is not yet passed on.
+    ahead: Bytes,
     /// The connection counts for as long as it is open, also as a tunnel.
     _seat: Seat,
 }
@@ -70,7 +102,46 @@ impl Socket {
         refusals: Refusals,
         seat: Seat,
     ) -> Self {
-        Self { tcp, watch, refusals, closing: Closing::No, own: None, _seat: seat }
+        Self {
+            tcp,
+            watch,
+            refusals,
+            closing: Closing::No,
+            own: None,
+            ahead: Bytes::new(),
+            _seat: seat,
+        }
+    }
+
+    /// Waits for the first bytes and tells what they are; they are not lost. None if the connection
+    /// ends before, or is to end.
+    pub(super) async fn begin(&mut self) -> Option<Protocol> {
+        let mut first = Vec::new();
+        let watch = Arc::clone(&self.watch);
+        let protocol = poll_fn(|cx| {
+            loop {
+                if poll_verdict(&watch, cx) == Verdict::Close || watch.is_draining() {
+                    return Poll::Ready(None);
+                }
+                let mut scratch = [const { MaybeUninit::uninit() }; FIRST_READ];
+                let mut buffer = ReadBuf::uninit(&mut scratch);
+                if ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer)).is_err()
+                    || buffer.filled().is_empty()
+                {
+                    return Poll::Ready(None);
+                }
+                first.extend_from_slice(buffer.filled());
+                if first.starts_with(PREFACE) {
+                    return Poll::Ready(Some(Protocol::Http2));
+                }
+                if !PREFACE.starts_with(&first) {
+                    return Poll::Ready(Some(Protocol::Http1));
+                }
+            }
+        })
+        .await;
+        self.ahead = Bytes::from(first);
+        protocol
     }
 
     /// Finds an answer of hyper's own among what it writes: to a head that it could not read,
@@ -130,6 +201,12 @@ impl AsyncRead for Socket {
                 drop(self.tcp.try_write(&Own::SlowHead.problem().to_bytes()));
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..count]);
+            self.ahead.advance(count);
+            return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let outcome = if self.watch.is_crowded() {

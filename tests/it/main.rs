@@ -14,6 +14,7 @@ mod educates;
 mod examples;
 mod framing;
 mod guard;
+mod http2;
 mod intermediary;
 mod kinds;
 mod layers;

@@ -52,7 +52,7 @@ impl Guard {
         {
             return Err(Refusal::ForeignHost);
         }
-        let target = origin_form(&head.uri, &head.method, own)?;
+        let target = origin_form(&head.uri, &head.method, head.version, own)?;
         if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
             well_framed(&head.headers)?;
         }
@@ -82,10 +82,12 @@ pub(super) fn host_of(
     }
 }
 
-/// The new target of an absolute-form request; none where the target is fine as it is.
+/// The new target of an absolute-form request; none where the target is fine as it is. Over
+/// HTTP/2 every target is absolute: `:scheme`, `:authority` and `:path`.
 fn origin_form(
     uri: &Uri,
     method: &Method,
+    version: Version,
     own: Option<Authority<'_>>,
 ) -> Result<Option<Uri>, Refusal> {
     match (uri.scheme_str(), uri.authority()) {
@@ -97,12 +99,21 @@ fn origin_form(
             }
         }
         (None, None) => Ok(None),
-        (Some("http"), Some(authority)) => {
+        (Some(scheme), Some(authority)) => {
+            let port = match scheme {
+                "http" => 80,
+                "https" if version == Version::HTTP_2 => 443,
+                _ => return Err(Refusal::Target),
+            };
             let parsed = Host::parse(authority.as_str().as_bytes()).ok_or(Refusal::Target)?;
-            if own.is_none_or(|own| !same(own, parsed, 80)) {
+            if own.is_none_or(|own| !same(own, parsed, port)) {
                 return Err(Refusal::Host("is not the target's authority"));
             }
-            Ok(uri.path_and_query().cloned().map(Uri::from))
+            let target = uri.path_and_query().filter(|target| {
+                target.path().starts_with('/')
+                    || target.as_str() == "*" && method == Method::OPTIONS
+            });
+            target.cloned().map(Uri::from).ok_or(Refusal::Target).map(Some)
         }
         _ => Err(Refusal::Target),
     }

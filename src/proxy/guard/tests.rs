@@ -109,7 +109,8 @@ fn one_host_and_no_more() {
 fn targets_have_the_form_of_their_method() {
     let own = Host::parse(b"localhost");
     let form = |uri: &str, method: Method| {
-        origin_form(&uri.parse().unwrap(), &method, own).map(|new| new.map(|u| u.to_string()))
+        origin_form(&uri.parse().unwrap(), &method, Version::HTTP_11, own)
+            .map(|new| new.map(|u| u.to_string()))
     };
     assert!(matches!(form("/a?b", Method::GET), Ok(None)));
     assert!(matches!(form("*", Method::OPTIONS), Ok(None)));

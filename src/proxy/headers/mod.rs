@@ -117,6 +117,9 @@ pub(super) fn strip(
         headers.remove(name);
     }
     if found.has(Survey::COOKIE) {
+        if head.version == Version::HTTP_2 {
+            join_cookies(headers);
+        }
         strip_cookies(headers, &rules.cookies, count);
     }
     if wants_trailers {
@@ -143,7 +146,11 @@ pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules,
         headers.insert(HOST, host.clone());
     }
     if let Some(via) = &rules.via {
-        let own = if version == Version::HTTP_10 { &via.http_10 } else { &via.http_11 };
+        let own = match version {
+            Version::HTTP_2 => &via.http_2,
+            Version::HTTP_10 => &via.http_10,
+            _ => &via.http_11,
+        };
         headers.append(VIA, own.clone());
     }
 }
@@ -188,6 +195,16 @@ fn names_us(line: &HeaderValue, pseudonym: &str) -> bool {
     line.as_bytes()
         .split(|b| matches!(b, b',' | b' ' | b'\t'))
         .any(|word| word.eq_ignore_ascii_case(pseudonym.as_bytes()))
+}
+
+/// Makes one field of what HTTP/2 may send in crumbs (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usize)) {

@@ -46,6 +46,7 @@ pub(super) enum Cookies {
 #[derive(Debug, Clone)]
 pub(in super::super) struct Via {
     pub(super) pseudonym: String,
+    pub(super) http_2: HeaderValue,
     pub(super) http_11: HeaderValue,
     pub(super) http_10: HeaderValue,
 }
@@ -57,7 +58,7 @@ impl Via {
             HeaderValue::try_from(format!("{version} {pseudonym}"))
                 .unwrap_or_else(|_| HeaderValue::from_static("1.1 bearerd"))
         };
-        Self { http_11: value("1.1"), http_10: value("1.0"), pseudonym }
+        Self { http_2: value("2"), http_11: value("1.1"), http_10: value("1.0"), pseudonym }
     }
 }
 

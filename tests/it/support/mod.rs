@@ -1,6 +1,7 @@
 //! A sidecar in this process, a client that writes bytes, and an upstream that is a script.
 
 mod client;
+pub(crate) mod http2;
 mod process;
 mod sidecar;
 mod upstream;

@@ -4,50 +4,17 @@
 //! a clock that stands still between two sweeps, what happened last; the sweep of its worker
 //! judges all connections a few times a second and wakes those whose time is over.
 
+mod judge;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 
-use super::Limits;
-use crate::vocab::Moment;
-
-/// With more connections than these a worker reads little at a time from each: hyper makes its
-/// buffers as large as what it is given of them is filled, and keeps them while a connection waits.
-const FEW: usize = 64;
-
-/// A worker's clock in milliseconds, moved on by its sweep. Never 0 after [`Clock::advance`].
-#[derive(Debug)]
-pub(super) struct Clock {
-    origin: Moment,
-    now: AtomicU64,
-    crowded: AtomicBool,
-}
-
-impl Clock {
-    pub(super) fn new() -> Self {
-        Self { origin: Moment::now(), now: AtomicU64::new(1), crowded: AtomicBool::new(false) }
-    }
-
-    /// Sets the clock to the present.
-    pub(super) fn advance(&self) {
-        let passed = Moment::now().since(self.origin).as_millis();
-        self.now.store(u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1, Relaxed);
-    }
-
-    /// Says how many connections the worker has.
-    pub(super) fn crowd(&self, connections: usize) {
-        self.crowded.store(connections > FEW, Relaxed);
-    }
-
-    fn now(&self) -> u64 {
-        self.now.load(Relaxed)
-    }
-}
+use super::clock::Clock;
 
 /// Where a connection is between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +32,12 @@ enum Phase {
     Lingering,
     /// The connection has left HTTP; whoever took it over sees to its limits.
     Tunnel,
+    /// A stream's answer is under way; the client may be silent, as in a conversation (gRPC).
+    Answer,
+    /// HTTP/2 without a stream.
+    Quiet,
+    /// HTTP/2 with streams, each of which has a watch of its own.
+    Streams,
 }
 
 /// How much of the request's body has arrived.
@@ -91,6 +64,8 @@ pub(super) enum Verdict {
     AnswerTooSlow,
     /// The handler is told that the client stopped sending.
     BodyTooSlow,
+    /// Ask the client whether it is still there (HTTP/2).
+    Ask,
     /// Close at once.
     Close,
 }
@@ -104,7 +79,7 @@ pub enum Expired {
     Body,
 }
 
-/// One connection's state; see the module's text. All times are of the worker's `Clock`, and 0
+/// The state of one connection, or of one stream of HTTP/2; see the module's text. All times are of the worker's `Clock`, and 0
 /// stands for "not now". The orderings are relaxed: the sweep runs on the connection's own
 /// thread, and the atomics only make the futures `Send`.
 #[derive(Debug)]
@@ -119,6 +94,8 @@ pub struct Watch {
     write_since: AtomicU64,
     wait_since: AtomicU64,
     read_ahead: AtomicBool,
+    /// Somebody reads the body of a client that waits for a go-ahead (HTTP/2).
+    called: AtomicBool,
     verdict: AtomicU8,
     draining: AtomicBool,
     reset: AtomicBool,
@@ -138,10 +115,18 @@ impl Watch {
             write_since: AtomicU64::new(0),
             wait_since: AtomicU64::new(0),
             read_ahead: AtomicBool::new(false),
+            called: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::None as u8),
             draining: AtomicBool::new(false),
             reset: AtomicBool::new(false),
         }
+    }
+
+    /// The watch of a stream whose request's head has come.
+    pub(super) fn of_stream(clock: Arc<Clock>, has_body: bool) -> Self {
+        let watch = Self::new(clock);
+        watch.begin(has_body);
+        watch
     }
 
     /// Runs `future`, which waits for another party's answer, under the limit on that wait.
@@ -263,7 +248,7 @@ impl Watch {
 
     /// Whether there are so many connections that each should read little at a time.
     pub(super) fn is_crowded(&self) -> bool {
-        self.clock.crowded.load(Relaxed)
+        self.clock.is_crowded()
     }
 
     /// The client takes no more bytes.
@@ -271,6 +256,43 @@ impl Watch {
         if self.write_since.load(Relaxed) == 0 {
             self.write_since.store(self.clock.now(), Relaxed);
         }
+    }
+
+    /// The connection speaks HTTP/2, and has streams or none.
+    pub(super) fn streams(&self, any: bool) {
+        self.enter(if any { Phase::Streams } else { Phase::Quiet });
+    }
+
+    /// The end of an HTTP/2 connection is told; it has a moment to reach the client.
+    pub(super) fn leave(&self) {
+        self.verdict.store(Verdict::None as u8, Relaxed);
+        self.enter(Phase::Lingering);
+    }
+
+    /// The stream's answer has begun.
+    pub(super) fn answer(&self) {
+        self.enter(Phase::Answer);
+    }
+
+    /// Whether the client is to be asked if it is still there; asked once, it is false again.
+    pub(super) fn take_ask(&self) -> bool {
+        let ask = self.verdict.load(Relaxed) == Verdict::Ask as u8;
+        if ask {
+            self.verdict.store(Verdict::None as u8, Relaxed);
+        }
+        ask
+    }
+
+    /// Somebody reads the request's body.
+    pub(super) fn call(&self) {
+        if !self.called.swap(true, Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether somebody has begun to read the request's body.
+    pub(super) fn is_called(&self) -> bool {
+        self.called.load(Relaxed)
     }
 
     /// Whether a head is being read.
@@ -320,6 +342,7 @@ impl Watch {
             v if v == Verdict::HeadTooSlow as u8 => Verdict::HeadTooSlow,
             v if v == Verdict::AnswerTooSlow as u8 => Verdict::AnswerTooSlow,
             v if v == Verdict::BodyTooSlow as u8 => Verdict::BodyTooSlow,
+            v if v == Verdict::Ask as u8 => Verdict::Ask,
             _ => Verdict::None,
         }
     }
@@ -341,48 +364,6 @@ impl Watch {
             self.verdict.store(verdict as u8, Relaxed);
             self.waker.wake();
         }
-    }
-
-    /// What the limits say about the connection now.
-    pub(super) fn judge(&self, limits: &Limits) -> Verdict {
-        if self.is(Phase::Tunnel) {
-            return Verdict::None;
-        }
-        let now = self.clock.now();
-        let over = |since: u64, limit: Duration| {
-            since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
-        };
-        if over(self.write_since.load(Relaxed), limits.write_idle.0) {
-            return Verdict::Close;
-        }
-        let since = self.phase_since.load(Relaxed);
-        if self.is(Phase::Exchange) {
-            return self.judge_exchange(limits, over);
-        }
-        if self.is(Phase::Head) {
-            return if over(since, limits.head.0) { Verdict::HeadTooSlow } else { Verdict::None };
-        }
-        let limit = if self.is(Phase::New) {
-            limits.head.0
-        } else if self.is(Phase::Idle) {
-            limits.idle.0
-        } else {
-            super::LINGER
-        };
-        if over(since, limit) { Verdict::Close } else { Verdict::None }
-    }
-
-    fn judge_exchange(&self, limits: &Limits, over: impl Fn(u64, Duration) -> bool) -> Verdict {
-        let waiting = self.wait_since.load(Relaxed);
-        let read = self.read_since.load(Relaxed);
-        let client_owes = self.body.load(Relaxed) == BodyState::Open as u8 && read != 0;
-        if client_owes && over(read, limits.body_idle.0) {
-            return if waiting == 0 { Verdict::Close } else { Verdict::BodyTooSlow };
-        }
-        if !client_owes && over(waiting, limits.response_head.0) {
-            return Verdict::AnswerTooSlow;
-        }
-        Verdict::None
     }
 
     pub(super) fn is_over(self: &Arc<Self>) -> bool {

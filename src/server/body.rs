@@ -1,0 +1,115 @@
+//! Requests' bodies.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::watch::Watch;
+
+/// A request's body as it comes from the client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Over HTTP/1.
+    Http1(hyper::body::Incoming),
+    /// Over HTTP/2.
+    Http2(Box<Inflow>),
+}
+
+/// Why a request's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Over HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// Over HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+/// The body of one stream.
+///
+/// Whatever resets the stream, the body is broken: hyper takes a reset with `NO_ERROR` for a
+/// clean end, by which a client could have half of a body pass for the whole.
+#[derive(Debug)]
+pub struct Inflow {
+    stream: h2::RecvStream,
+    /// Bytes to come, if the client has said.
+    left: Option<u64>,
+    watch: Arc<Watch>,
+    /// All data are read; trailers may follow.
+    data_done: bool,
+}
+
+impl Inflow {
+    pub(super) const fn new(stream: h2::RecvStream, left: Option<u64>, watch: Arc<Watch>) -> Self {
+        Self { stream, left, watch, data_done: false }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        if self.data_done {
+            return Poll::Ready(None);
+        }
+        let Some(outcome) = ready!(self.stream.poll_data(cx)) else {
+            self.data_done = true;
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(outcome.and_then(|data| {
+            // What is passed on makes room for more.
+            self.stream.flow_control().release_capacity(data.len())?;
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+            Ok(data)
+        })))
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.watch.call();
+        let outcome = match self.poll_data(cx) {
+            Poll::Ready(Some(outcome)) => Poll::Ready(Some(outcome.map(Frame::data))),
+            Poll::Ready(None) => {
+                self.stream.poll_trailers(cx).map(|o| o.map(|t| t.map(Frame::trailers)).transpose())
+            }
+            Poll::Pending => Poll::Pending,
+        };
+        if outcome.is_pending() {
+            self.watch.starved();
+        } else {
+            self.watch.received();
+        }
+        outcome.map_err(Broken::from)
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Self::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(stream) => stream.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(stream) => {
+                let left = if stream.stream.is_end_stream() { Some(0) } else { stream.left };
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the limits say about a connection or a stream.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::super::{LINGER, Limits};
+use super::{BodyState, Phase, Verdict, Watch};
+
+/// After so long a silence a client with open streams is asked whether it is still there …
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// … and has so long to say anything.
+const REPLY: Duration = Duration::from_secs(20);
+
+impl Watch {
+    /// What the limits say about the connection now.
+    pub(in super::super) fn judge(&self, limits: &Limits) -> Verdict {
+        if self.is(Phase::Tunnel) {
+            return Verdict::None;
+        }
+        let now = self.clock.now();
+        let over = |since: u64, limit: Duration| {
+            since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
+        if over(self.write_since.load(Relaxed), limits.write_idle.0) {
+            return Verdict::Close;
+        }
+        let since = self.phase_since.load(Relaxed);
+        if self.is(Phase::Exchange) {
+            return self.judge_exchange(limits, over);
+        }
+        if self.is(Phase::Head) {
+            return if over(since, limits.head.0) { Verdict::HeadTooSlow } else { Verdict::None };
+        }
+        if self.is(Phase::Answer) {
+            return Verdict::None;
+        }
+        if self.is(Phase::Streams) {
+            return self.judge_silence(over);
+        }
+        let limit = if self.is(Phase::New) {
+            limits.head.0
+        } else if self.is(Phase::Idle) || self.is(Phase::Quiet) && !self.is_draining() {
+            limits.idle.0
+        } else {
+            LINGER
+        };
+        if over(since, limit) { Verdict::Close } else { Verdict::None }
+    }
+
+    fn judge_exchange(&self, limits: &Limits, over: impl Fn(u64, Duration) -> bool) -> Verdict {
+        let waiting = self.wait_since.load(Relaxed);
+        let read = self.read_since.load(Relaxed);
+        let client_owes = self.body.load(Relaxed) == BodyState::Open as u8 && read != 0;
+        if client_owes && over(read, limits.body_idle.0) {
+            return if waiting == 0 { Verdict::Close } else { Verdict::BodyTooSlow };
+        }
+        if !client_owes && over(waiting, limits.response_head.0) {
+            return Verdict::AnswerTooSlow;
+        }
+        Verdict::None
+    }
+
+    /// A client that is gone says nothing, and neither does one that waits for an event.
+    fn judge_silence(&self, over: impl Fn(u64, Duration) -> bool) -> Verdict {
+        let silent = self.read_since.load(Relaxed);
+        if over(silent, SILENCE + REPLY) {
+            Verdict::Close
+        } else if over(silent, SILENCE) {
+            Verdict::Ask
+        } else {
+            Verdict::None
+        }
+    }
+}
