@@ -89,7 +89,7 @@ pub async fn fetch(
 }
 
 async fn exchange(
-    io: super::dial::Io,
+    io: super::io::Io,
     request: Request<Full<Bytes>>,
     cap: usize,
     tasks: &Shutdown,

@@ -3,4 +3,6 @@
 pub mod body;
 pub mod dial;
 pub mod fetch;
+pub mod health;
+pub mod io;
 pub mod tls;

@@ -7,6 +7,8 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 
 use super::http1::{self, Switched};
+use super::http2;
+use crate::server::Broken;
 use crate::vocab::Moment;
 
 /// Why an exchange broke off.
@@ -15,6 +17,15 @@ pub enum Cut {
     /// hyper says why.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// The stream or its connection ended.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    /// The client's body broke off.
+    #[error("{0}")]
+    Upload(#[source] Broken),
+    /// What came cannot be passed on; holds what is wrong.
+    #[error("it {0}")]
+    Malformed(&'static str),
 }
 
 impl Cut {
@@ -22,6 +33,8 @@ impl Cut {
     pub(super) fn is_upload(&self) -> bool {
         match self {
             Self::Hyper(error) => error.is_user(),
+            Self::Upload(_) => true,
+            Self::Http2(_) | Self::Malformed(_) => false,
         }
     }
 
@@ -29,6 +42,9 @@ impl Cut {
     pub(super) fn is_malformed(&self) -> bool {
         match self {
             Self::Hyper(error) => error.is_parse(),
+            Self::Http2(error) => error.is_library(),
+            Self::Malformed(_) => true,
+            Self::Upload(_) => false,
         }
     }
 }
@@ -38,21 +54,27 @@ impl Cut {
 pub(super) enum Download {
     /// Over HTTP/1.1.
     Http1(http1::Body),
+    /// Over HTTP/2.
+    Http2(Box<http2::Stream>),
 }
 
 impl Download {
-    /// Takes the connection out of an answer that has switched protocols.
-    pub(super) fn switch<B: AsMut<Self>>(response: &mut Response<B>) -> Switched {
-        Switched::of(response, |body| {
-            let Self::Http1(body) = body.as_mut();
-            body
-        })
+    /// Takes the connection out of an answer that has switched protocols, which only HTTP/1.1
+    /// has.
+    pub(super) fn switch<B: AsMut<Self>>(response: &mut Response<B>) -> Option<Switched> {
+        let upgrade = hyper::upgrade::on(&mut *response);
+        match response.body_mut().as_mut() {
+            Self::Http1(body) => Some(body.switch(upgrade)),
+            Self::Http2(_) => None,
+        }
     }
 
-    /// Has the connection carry no other exchange after this one.
+    /// Has the connection carry no other exchange after this one. Over HTTP/2 exchanges cannot
+    /// be mixed up.
     pub(super) fn last(&mut self) {
         match self {
             Self::Http1(body) => body.last(),
+            Self::Http2(_) => {}
         }
     }
 
@@ -60,6 +82,7 @@ impl Download {
     pub(super) fn release(&mut self, now: Moment) {
         match self {
             Self::Http1(body) => body.release(now),
+            Self::Http2(stream) => stream.release(),
         }
     }
 
@@ -67,6 +90,7 @@ impl Download {
     pub(super) const fn is_held(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_held(),
+            Self::Http2(stream) => stream.is_held(),
         }
     }
 
@@ -74,6 +98,7 @@ impl Download {
     pub(super) fn is_complete(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_complete(),
+            Self::Http2(stream) => stream.is_complete(),
         }
     }
 
@@ -83,18 +108,21 @@ impl Download {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self {
             Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(stream) => stream.poll_frame(cx),
         }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(stream) => stream.is_complete(),
         }
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
+            Self::Http2(stream) => stream.size_hint(),
         }
     }
 }

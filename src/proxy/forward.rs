@@ -109,7 +109,8 @@ impl<'t> Trip<'t> {
         body: Incoming,
     ) -> Result<(Response<Arrival>, bool), Refusal> {
         let route = self.route;
-        let (upload, keep) = Upload::new(body, route, &self.peer.watch, route.can_be_rejected());
+        let keeps = route.can_be_rejected() || route.upstream.may_refuse();
+        let (upload, keep) = Upload::new(body, route, &self.peer.watch, keeps);
         let has_body = !upload.is_empty();
         let first = self.dispatch(upload).await?;
         if !route.may_reject(first.status().as_u16()) {
@@ -199,8 +200,14 @@ impl<'t> Trip<'t> {
                         headers::inject(request.headers_mut(), &self.presented);
                     }
                 }
-                Err(Failure::Lost { unheard: true, .. }) if repeatable && over == Over::Any => {
-                    over = Over::New;
+                Err(Failure::Lost { unprocessed: Some(upload), site, .. }) if over == Over::Any => {
+                    over = Over::New(site);
+                    request = Some(self.request(upload));
+                }
+                Err(Failure::Lost { unheard: true, site, .. })
+                    if repeatable && over == Over::Any =>
+                {
+                    over = Over::New(site);
                     request = Some(self.request(Upload::empty()));
                 }
                 Err(failure) => return Err(failure.into()),

@@ -22,7 +22,7 @@ use super::download::Cut;
 use super::hush::Hush;
 use super::pool::{Lease, Shop};
 use super::replay::Upload;
-use crate::net::dial::Io;
+use crate::net::io::Io;
 use crate::server::Limits;
 use crate::vocab::Moment;
 
@@ -85,6 +85,14 @@ impl Connection {
             }
         }));
         Ok(Self { sender, heard, hush })
+    }
+
+    /// Waits until it can carry its first request.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) async fn ready(&mut self) -> Result<(), Cut> {
+        self.sender.ready().await.map_err(Cut::Hyper)
     }
 
     /// Whether it can carry a request now: both bodies of the last exchange have ended, nothing
@@ -155,6 +163,11 @@ impl Body {
         }
     }
 
+    /// Takes the connection out, which has left HTTP by `upgrade`.
+    pub(super) const fn switch(&mut self, upgrade: OnUpgrade) -> Switched {
+        Switched { upgrade, lease: self.lease.take() }
+    }
+
     /// Whether [`Self::release`] has something to give back or to close.
     pub(super) const fn is_held(&self) -> bool {
         self.lease.is_some()
@@ -205,15 +218,6 @@ pub(super) struct Switched {
 }
 
 impl Switched {
-    /// Takes the connection out of the answer that has switched protocols.
-    pub(super) fn of<B>(
-        response: &mut Response<B>,
-        body: impl FnOnce(&mut B) -> &mut Body,
-    ) -> Self {
-        let upgrade = hyper::upgrade::on(&mut *response);
-        Self { upgrade, lease: body(response.body_mut()).lease.take() }
-    }
-
     /// The connection itself, and what keeps it counted.
     ///
     /// # Errors

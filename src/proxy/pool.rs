@@ -8,6 +8,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 
 use super::http1::Connection;
+use crate::net::health::Health;
 use crate::shutdown::Shutdown;
 use crate::vocab::Moment;
 
@@ -52,6 +53,8 @@ pub(super) struct Shop {
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) connection: Connection,
+    /// How its address fares, where there could be others.
+    pub(super) health: Option<Arc<Health>>,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
     shop: Arc<Shop>,
@@ -69,6 +72,13 @@ struct Spare(Box<Wire>);
 pub(super) struct Lease(Option<Box<Wire>>);
 
 impl Wire {
+    /// No answer's head came over it.
+    pub(super) fn note_silence(&self) {
+        if let Some(health) = &self.health {
+            health.unanswered();
+        }
+    }
+
     fn is_fresh(&self, now: Moment) -> bool {
         now.since(self.since) < self.shop.idle
             && now.since(self.born) < self.shop.age
@@ -78,11 +88,15 @@ impl Wire {
 
 impl Lease {
     /// Takes over a new connection.
-    pub(super) fn of(connection: Connection, shop: &Arc<Shop>) -> Self {
+    pub(super) fn of(
+        connection: Connection,
+        health: Option<Arc<Health>>,
+        shop: &Arc<Shop>,
+    ) -> Self {
         shop.active.inc();
         let now = Moment::now();
         let shop = Arc::clone(shop);
-        let wire = Wire { connection, reused: false, shop, born: now, since: now };
+        let wire = Wire { connection, health, reused: false, shop, born: now, since: now };
         Self(Some(Box::new(wire)))
     }
 

@@ -162,7 +162,7 @@ impl Refusal {
             Self::BodyTimeout => "body-timeout",
             Self::NoToken(_) => "no-token",
             Self::Connect(DialError::Timeout { .. }) => "upstream-connect-timeout",
-            Self::Connect(DialError::Tls { .. }) => "upstream-tls",
+            Self::Connect(DialError::Tls { .. } | DialError::Protocol { .. }) => "upstream-tls",
             Self::Connect(DialError::Resolve { .. } | DialError::Connect { .. }) => {
                 "upstream-connect"
             }
@@ -232,6 +232,9 @@ impl Refusal {
             Self::Body(_) => "Send the body as its header fields announce it.",
             Self::BodyTimeout => "Send the body without long pauses.",
             Self::NoToken(_) => "Repeat later; the status page says why the token is missing.",
+            Self::Connect(DialError::Protocol { .. }) => {
+                "Say `protocol: auto` or `http1`, or have the upstream offer HTTP/2."
+            }
             Self::Connect(_) => "Check that the upstream runs and that its URL is right.",
             Self::Reset(_) => "The request may have been processed; see the upstream's log.",
             Self::Malformed(_) | Self::Switched => "See the upstream's log.",
@@ -322,7 +325,7 @@ mod tests {
 
     fn refusals() -> Vec<Refusal> {
         let host = || "api.example:443".to_owned();
-        let source = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let source = || std::sync::Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
         vec![
             Refusal::Method,
             Refusal::Target,

@@ -54,9 +54,15 @@ impl Keep {
     pub(super) fn again(&self) -> Option<Upload> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.whole && !kept.lost).then(|| {
-            let chunks = kept.chunks.clone().into_iter();
-            Upload(Some(Box::new(Flow::Kept { chunks, left: kept.size })))
+            let kept = Store { chunks: kept.chunks.clone(), next: 0, left: kept.size };
+            Upload(Some(Box::new(Flow::Kept(kept))))
         })
+    }
+
+    /// What has gone by so far, if all of it was kept.
+    fn so_far(&self) -> Option<Store> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!kept.lost).then(|| Store { chunks: kept.chunks.clone(), next: 0, left: kept.size })
     }
 }
 
@@ -67,7 +73,31 @@ pub(super) struct Upload(Option<Box<Flow>>);
 #[derive(Debug)]
 enum Flow {
     Client(Incoming, Live),
-    Kept { chunks: std::vec::IntoIter<Bytes>, left: usize },
+    Kept(Store),
+    /// What was kept, and then the rest, from the client.
+    Resumed(Store, Incoming, Live),
+}
+
+/// Chunks that were kept, on their way once more.
+#[derive(Debug)]
+struct Store {
+    chunks: Vec<Bytes>,
+    next: usize,
+    left: usize,
+}
+
+impl Store {
+    fn take(&mut self) -> Option<Bytes> {
+        let chunk = self.chunks.get(self.next)?.clone();
+        self.next += 1;
+        self.left -= chunk.len();
+        Some(chunk)
+    }
+
+    fn rewind(&mut self) {
+        self.next = 0;
+        self.left = self.chunks.iter().map(Bytes::len).sum();
+    }
 }
 
 /// What goes along with a body that comes from the client.
@@ -76,6 +106,8 @@ struct Live {
     watch: Arc<Watch>,
     route: Arc<Route>,
     keep: Option<Keep>,
+    /// Nothing has gone by yet.
+    untouched: bool,
 }
 
 impl Upload {
@@ -96,17 +128,44 @@ impl Upload {
         }
         let small = incoming.size_hint().lower() <= MOST_KEPT as u64;
         let keep = (keep && small).then(Keep::default);
-        let live = Live { watch: Arc::clone(watch), route: Arc::clone(route), keep: keep.clone() };
+        let live = Live {
+            watch: Arc::clone(watch),
+            route: Arc::clone(route),
+            keep: keep.clone(),
+            untouched: true,
+        };
         (Self(Some(Box::new(Flow::Client(incoming, live)))), keep)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+
+    /// The same body from its beginning, if nothing of it is lost.
+    pub(super) fn rewound(self) -> Option<Self> {
+        let Some(flow) = self.0 else { return Some(Self(None)) };
+        let flow = match *flow {
+            Flow::Client(incoming, live) if live.untouched => Flow::Client(incoming, live),
+            Flow::Client(incoming, live) => {
+                let store = live.keep.as_ref()?.so_far()?;
+                Flow::Resumed(store, incoming, live)
+            }
+            Flow::Kept(mut store) => {
+                store.rewind();
+                Flow::Kept(store)
+            }
+            Flow::Resumed(_, incoming, live) => {
+                let store = live.keep.as_ref()?.so_far()?;
+                Flow::Resumed(store, incoming, live)
+            }
+        };
+        Some(Self(Some(Box::new(flow))))
+    }
 }
 
 impl Live {
-    fn passed(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+    fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.untouched = false;
         self.watch.progress();
         if let (Some(keep), Some(chunk)) = (&self.keep, frame.data_ref()) {
             keep.note(chunk);
@@ -144,11 +203,13 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let (incoming, live) = match self.get_mut().0.as_deref_mut() {
             None => return Poll::Ready(None),
-            Some(Flow::Kept { chunks, left }) => {
-                let chunk = chunks.next();
-                *left -= chunk.as_ref().map_or(0, Bytes::len);
-                return Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))));
+            Some(Flow::Kept(store)) => {
+                return Poll::Ready(store.take().map(|chunk| Ok(Frame::data(chunk))));
             }
+            Some(Flow::Resumed(store, incoming, live)) => match store.take() {
+                Some(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                None => (incoming, live),
+            },
             Some(Flow::Client(incoming, live)) => (incoming, live),
         };
         let outcome = ready!(Pin::new(&mut *incoming).poll_frame(cx));
@@ -167,7 +228,8 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self.0.as_deref() {
             None => true,
-            Some(Flow::Kept { left, .. }) => *left == 0,
+            Some(Flow::Kept(store)) => store.left == 0,
+            Some(Flow::Resumed(store, incoming, _)) => store.left == 0 && incoming.is_end_stream(),
             Some(Flow::Client(incoming, _)) => incoming.is_end_stream(),
         }
     }
@@ -175,7 +237,11 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self.0.as_deref() {
             None => SizeHint::with_exact(0),
-            Some(Flow::Kept { left, .. }) => SizeHint::with_exact(*left as u64),
+            Some(Flow::Kept(store)) => SizeHint::with_exact(store.left as u64),
+            Some(Flow::Resumed(store, incoming, _)) => match incoming.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(store.left as u64 + rest),
+                None => SizeHint::default(),
+            },
             Some(Flow::Client(incoming, _)) => incoming.size_hint(),
         }
     }

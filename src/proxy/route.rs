@@ -171,22 +171,22 @@ impl Route {
         via: Option<&Via>,
         surroundings: Surroundings<'_>,
     ) -> Result<Self, RouteError> {
-        let url = &own.upstream.value;
+        let origin = &own.upstream.value;
         let (rules, places) = Rules::new(own, all, via.cloned(), surroundings.caller);
         let metrics = surroundings.metrics.route(&name, &places);
         let upstream =
-            Upstream::new(url, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
+            Upstream::new(origin, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
                 .map_err(|source| RouteError {
-                    route: name.clone(),
-                    place: own.upstream.place,
-                    source,
-                })?;
+                route: name.clone(),
+                place: own.upstream.place,
+                source,
+            })?;
         let presentation = Presentation::new(&own.inject, find);
         let rules_of = presentation.tokens().iter().flat_map(Handle::rejections);
         let rejecting = rules_of.flat_map(|rule| rule.status.iter().copied()).collect();
         let path = own.matches.path.as_ref().map_or("/", |path| path.as_str());
         let cut = if own.strip_prefix { path.trim_end_matches('/') } else { "" };
-        let base = url.path().trim_end_matches('/');
+        let base = origin.url.path().trim_end_matches('/');
         let access = Access::new(&own.allow, &own.deny);
         let untouched = cut.is_empty() && base.is_empty() && !access.is_by_path();
         let care = match (untouched, own.encoded_slash) {

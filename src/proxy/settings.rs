@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::access::Rule;
 use super::cors;
+use super::origin::Origin;
 use super::page::Navigation;
 use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
-use crate::vocab::{At, FieldName, HttpUrl, Mistake, Place, Problems, RouteName, Text};
+use crate::vocab::{At, FieldName, Mistake, Place, Problems, RouteName, Text};
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -26,8 +27,9 @@ pub struct Settings {
     /// Removes the matched path prefix before the request is sent. Default `false`.
     #[serde(default)]
     pub strip_prefix: bool,
-    /// Where the requests go: scheme, host, port, and a path that is put before the request's.
-    pub upstream: At<HttpUrl>,
+    /// Where the requests go: scheme, host, port, and a path that is put before the request's; or
+    /// a map that says more.
+    pub upstream: At<Origin>,
     /// Permits `http://` to a host other than this machine, where anybody on the way can read
     /// the credential. Default `false`.
     #[serde(default)]
@@ -168,13 +170,8 @@ pub fn check(routes: &[Settings], problems: &mut Problems) {
 
 fn check_one(route: &Settings, problems: &mut Problems) {
     let upstream = &route.upstream;
-    if let Some(mistake) = upstream.plaintext_mistake(route.plaintext) {
-        problems.add(upstream.place, mistake);
-    }
+    upstream.value.check(upstream, route.plaintext, problems);
     route.allow.iter().chain(&route.deny).for_each(|rule| rule.check(problems));
-    if upstream.query().is_some() {
-        problems.add(upstream.place, Mistake::new("an upstream's URL has no query"));
-    }
     if let Some(host) = &route.matches.host
         && Host::parse(host.as_str().as_bytes()).is_none_or(|(_, port)| port.is_some())
     {
@@ -225,6 +222,12 @@ mod tests {
   inject: {Authorization: 'Bearer x', Organization: {value: acme, mode: default}}
   strip: {headers: [X-Api-Key], header_prefixes: [X-Amz-], query: [access_token], cookies: ['*']}
 - upstream: http://127.0.0.1:9000
+  match: {path: /b}
+- upstream: {url: 'http://app.internal/', socket: /run/app.sock}
+  match: {path: /c}
+- upstream: {url: 'http://app.internal/', addresses: ['127.0.0.1:1', 'localhost:2']}
+  match: {path: /d}
+- upstream: unix:/run/app.sock
 ";
         assert_eq!(problems(yaml), Vec::<String>::new());
     }
@@ -234,6 +237,11 @@ mod tests {
         for (yaml, expected) in [
             ("- upstream: http://api.example/", "in plain text"),
             ("- upstream: https://api.example/?a=b", "no query"),
+            ("- upstream: {url: 'http://localhost/', addresses: ['10.0.0.1:80']}", "in plain text"),
+            ("- upstream: {url: 'https://a/', socket: /run/a}", "not spoken over"),
+            ("- upstream: {url: 'http://a/', socket: run/a}", "not an absolute path"),
+            ("- upstream: {url: 'http://a/', socket: /a, addresses: ['a:1']}", "exclude"),
+            ("- upstream: {url: 'https://a/', addresses: ['a:1', 'a:1']}", "stands here twice"),
             ("- {upstream: 'https://a/', match: {path: api}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {path: /a/../b}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {host: 'a:80'}}", "is not a host"),

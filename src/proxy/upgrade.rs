@@ -89,7 +89,7 @@ pub(super) fn open(
         return;
     }
     let Some(client) = head.extensions.remove::<OnUpgrade>() else { return };
-    let upstream = Download::switch(response);
+    let Some(upstream) = Download::switch(response) else { return };
     response.headers_mut().insert(CONNECTION, OPTION);
     response.headers_mut().insert(UPGRADE, WEBSOCKET);
     let tunnel =

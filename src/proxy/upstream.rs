@@ -1,32 +1,54 @@
 //! The upstream's half of an exchange. Everything about its connections is behind
 //! [`Upstream::send`].
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use http::header::UPGRADE;
 use http::{Request, Response};
 
 use super::download::{Cut, Download};
-use super::http1;
+use super::origin::{Origin, Protocol};
 use super::pool::{Lease, Shop};
 use super::replay::Upload;
+use super::{http1, http2};
 use crate::net::dial::{DialError, Dialer};
+use crate::net::health::{Ejections, Health, Ledger};
 use crate::net::tls::{self, TlsError};
 use crate::server::{Expired, Limits, Watch};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::RouteMetrics;
-use crate::vocab::{HttpUrl, Moment};
+use crate::vocab::Moment;
 
 /// Unused connections that may turn out to be closed before a new one is opened.
 const MOST_STALE: usize = 8;
 
+/// Most addresses that one request tries to connect to.
+const MOST_SITES: usize = 3;
+
 /// One route's upstream.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    dialer: Dialer,
-    http1: http1::Settings,
+    sites: Vec<Site>,
+    turn: AtomicUsize,
+    http1: Arc<http1::Settings>,
+    http2: Arc<http2::Settings>,
+}
+
+/// Where to connect to: the URL's host, or one of several configured addresses.
+#[derive(Debug)]
+struct Site {
     shop: Arc<Shop>,
+    /// Opens connections for HTTP/1.1.
+    dialer: Arc<Dialer>,
+    /// Opens those on which HTTP/2 may or must be spoken.
+    sharing: Option<Arc<Dialer>>,
+    /// Whether nothing but HTTP/2 will do.
+    required: bool,
+    /// Whether it has chosen HTTP/1.1.
+    declined: AtomicBool,
+    health: Health,
 }
 
 /// Which connection a request may go over.
@@ -34,8 +56,9 @@ pub(super) struct Upstream {
 pub(super) enum Over {
     /// One that waits, or a new one.
     Any,
-    /// A new one: those that wait are probably as dead as the last.
-    New,
+    /// A new one, at another than this address if there are several: those that wait are probably
+    /// as dead as the last.
+    New(usize),
 }
 
 /// Why there is no answer.
@@ -51,38 +74,89 @@ pub(super) enum Failure {
     Lost {
         /// How.
         cut: Cut,
-        /// Whether nothing of an answer had come over a connection that had waited: most likely
-        /// the upstream closed it before it saw the request.
+        /// Whether nothing of an answer had come, and most likely the upstream never saw the
+        /// request.
         unheard: bool,
+        /// The body from its beginning, if the upstream says that it did nothing about the
+        /// request.
+        unprocessed: Option<Upload>,
+        /// By which address.
+        site: usize,
     },
 }
 
 impl Upstream {
     pub(super) fn new(
-        url: &HttpUrl,
+        origin: &Origin,
         tls: &tls::Settings,
         limits: &Limits,
         metrics: &RouteMetrics,
         shutdown: &Shutdown,
     ) -> Result<Self, TlsError> {
-        let shop = Shop {
-            idle: limits.upstream_idle.0,
-            age: limits.upstream_age.0,
-            spare: limits.upstream_spare,
-            active: metrics.active.clone(),
-            waiting: metrics.idle.clone(),
-            shutdown: shutdown.clone(),
+        let ejections =
+            Ejections { total: metrics.ejections.clone(), current: metrics.ejected.clone() };
+        let dialer = |alpn: &[&[u8]]| {
+            let dialer = Dialer::new(&origin.url, tls, alpn, limits.connect.0)?;
+            Ok::<_, TlsError>(match origin.socket_path() {
+                Some(path) => dialer.over(path),
+                None => dialer,
+            })
         };
-        let dialer = Dialer::new(url, tls, &[b"http/1.1"], limits.connect.0)?;
-        Ok(Self { dialer, http1: http1::Settings::new(limits), shop: Arc::new(shop) })
+        let plain = dialer(&[b"http/1.1"])?;
+        let required = origin.protocol == Protocol::Http2;
+        let sharing = match origin.protocol {
+            Protocol::Http1 => None,
+            Protocol::Auto if !plain.is_tls() => None,
+            Protocol::Auto => Some(dialer(&[b"h2", b"http/1.1"])?),
+            Protocol::Http2 => Some(dialer(&[b"h2"])?),
+        };
+        let site = |place: &dyn Fn(Dialer) -> Dialer| {
+            let ledger = Arc::new(Ledger::new(ejections.clone()));
+            let open =
+                |dialer: &Dialer| Arc::new(place(dialer.clone()).with_ledger(Arc::clone(&ledger)));
+            Site {
+                shop: Arc::new(Shop {
+                    idle: limits.upstream_idle.0,
+                    age: limits.upstream_age.0,
+                    spare: limits.upstream_spare,
+                    active: metrics.active.clone(),
+                    waiting: metrics.idle.clone(),
+                    shutdown: shutdown.clone(),
+                }),
+                dialer: open(&plain),
+                sharing: sharing.as_ref().map(open),
+                required,
+                declined: AtomicBool::new(false),
+                health: Health::new(&ejections),
+            }
+        };
+        let sites = match origin.addresses.as_slice() {
+            [] => vec![site(&|dialer| dialer)],
+            all => all
+                .iter()
+                .map(|at| site(&|dialer| dialer.at(at.value.host.clone(), at.value.port)))
+                .collect(),
+        };
+        Ok(Self {
+            sites,
+            turn: AtomicUsize::new(0),
+            http1: Arc::new(http1::Settings::new(limits)),
+            http2: Arc::new(http2::Settings::new(limits, required)),
+        })
+    }
+
+    /// Whether it may refuse a request of which it has seen the body's beginning, so that this is
+    /// better kept.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.sites.iter().any(|site| site.sharing.is_some() && !site.declined.load(Relaxed))
     }
 
     /// Sends the `request`, which it takes, and returns the head of its answer together with the
     /// body, which comes from the connection and gives it back. Nothing is sent at or after
     /// `until`; it is `now`.
     ///
-    /// A request of which nothing was written, because the connection turned out to be closed,
-    /// goes over another one, whatever its method.
+    /// A request of which nothing was written, because the connection turned out to be closed or
+    /// could not be opened, goes over another one, whatever its method.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -91,16 +165,88 @@ impl Upstream {
         request: &mut Option<Request<Upload>>,
         until: Option<Moment>,
         over: Over,
+        now: Moment,
+        watch: &Watch,
+    ) -> Result<Response<Download>, Failure> {
+        if let [only] = self.sites.as_slice() {
+            return self.send_to(only, 0, request, until, over, now, watch).await;
+        }
+        Box::pin(self.send_to_any(request, until, over, now, watch)).await
+    }
+
+    /// Sends the request to the first of several addresses that can be connected to.
+    async fn send_to_any(
+        &self,
+        request: &mut Option<Request<Upload>>,
+        until: Option<Moment>,
+        over: Over,
+        now: Moment,
+        watch: &Watch,
+    ) -> Result<Response<Download>, Failure> {
+        let mut avoid = if let Over::New(site) = over { Some(site) } else { None };
+        let mut tries = MOST_SITES.min(self.sites.len());
+        loop {
+            let index = self.choose(avoid, now);
+            let site = &self.sites[index];
+            let outcome = self.send_to(site, index, request, until, over, now, watch).await;
+            match &outcome {
+                Ok(_) => site.health.answered(),
+                Err(Failure::Dial(_)) => site.health.unreachable(),
+                Err(Failure::Lost { cut, .. }) if !cut.is_upload() => site.health.unanswered(),
+                Err(Failure::Expired(Expired::Answer)) => site.health.unanswered(),
+                Err(_) => {}
+            }
+            tries -= 1;
+            match outcome {
+                Err(Failure::Dial(_)) if tries > 0 && request.is_some() => avoid = Some(index),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The address whose turn it is: the next that is not set aside, or else the one that is for
+    /// the shortest time.
+    fn choose(&self, avoid: Option<usize>, now: Moment) -> usize {
+        let count = self.sites.len();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let mut least = (None, turn % count);
+        for index in (0..count).map(|step| (turn + step) % count) {
+            if avoid == Some(index) {
+                continue;
+            }
+            match self.sites[index].health.set_aside(now) {
+                None => return index,
+                until if least.0.is_none_or(|least| until < Some(least)) => least = (until, index),
+                Some(_) => {}
+            }
+        }
+        least.1
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what one request's sending takes")]
+    async fn send_to(
+        &self,
+        site: &Site,
+        index: usize,
+        request: &mut Option<Request<Upload>>,
+        until: Option<Moment>,
+        over: Over,
         mut now: Moment,
         watch: &Watch,
     ) -> Result<Response<Download>, Failure> {
-        let mut stale = if over == Over::New { MOST_STALE } else { 0 };
+        if site.shares(request.as_ref())
+            && let Some(outcome) =
+                Box::pin(self.send_shared(site, index, request, until, over, watch)).await
+        {
+            return outcome;
+        }
+        let mut stale = if over == Over::Any { 0 } else { MOST_STALE };
         loop {
-            let pooled = if stale < MOST_STALE { Lease::take(&self.shop, now) } else { None };
+            let pooled = if stale < MOST_STALE { Lease::take(&site.shop, now) } else { None };
             let mut lease = match pooled {
                 Some(lease) => lease,
                 None => {
-                    let lease = Box::pin(self.open()).await.map_err(Failure::Dial)?;
+                    let lease = Box::pin(self.open(site)).await.map_err(Failure::Dial)?;
                     now = Moment::now();
                     lease
                 }
@@ -117,28 +263,85 @@ impl Upstream {
             };
             let unanswered = match outcome {
                 Ok(Ok(response)) => {
+                    if let Some(health) = &wire.health {
+                        health.answered();
+                    }
                     return Ok(response.map(|head| Download::Http1(head.over(lease))));
                 }
                 Ok(Err(unanswered)) => unanswered,
-                Err(expired) => return Err(Failure::Expired(expired)),
+                Err(expired) => {
+                    wire.note_silence();
+                    return Err(Failure::Expired(expired));
+                }
             };
             *request = unanswered.request;
             if wire.reused && request.is_some() {
                 stale += 1;
-            } else {
-                let unheard = wire.reused && !wire.connection.has_heard();
-                return Err(Failure::Lost { cut: unanswered.cut, unheard });
+                continue;
             }
+            let others = wire.reused || self.sites.len() > 1;
+            let unheard = others && !wire.connection.has_heard();
+            if !unanswered.cut.is_upload() {
+                wire.note_silence();
+            }
+            let cut = unanswered.cut;
+            return Err(Failure::Lost { cut, unheard, unprocessed: None, site: index });
         }
     }
 
-    async fn open(&self) -> Result<Lease, DialError> {
-        let io = self.dialer.dial().await?;
-        let connection = http1::Connection::open(io, &self.http1, &self.shop).await;
-        let connection = connection.map_err(|cut| DialError::Connect {
-            host: String::new(),
-            source: io::Error::other(cut),
-        })?;
-        Ok(Lease::of(connection, &self.shop))
+    async fn open(&self, site: &Site) -> Result<Lease, DialError> {
+        let line = site.dialer.reach().await?;
+        let connection = http1::Connection::open(line.io, &self.http1, &site.shop)
+            .await
+            .map_err(|cut| DialError::connect(site.dialer.place(), cut))?;
+        Ok(Lease::of(connection, line.health, &site.shop))
+    }
+
+    /// Sends the request over a connection that it shares with others. None if the upstream
+    /// speaks HTTP/1.1 only.
+    async fn send_shared(
+        &self,
+        site: &Site,
+        index: usize,
+        request: &mut Option<Request<Upload>>,
+        until: Option<Moment>,
+        over: Over,
+        watch: &Watch,
+    ) -> Option<Result<Response<Download>, Failure>> {
+        let dialer = site.sharing.as_ref()?;
+        let is_fresh = over != Over::Any;
+        let shared = http2::share(&site.shop, dialer, (&self.http2, &self.http1), is_fresh).await;
+        let seat = match shared {
+            Ok(http2::Shared::Seat(seat)) => seat,
+            Ok(http2::Shared::Http1) => {
+                site.declined.store(true, Relaxed);
+                return None;
+            }
+            Err(error) => return Some(Err(Failure::Dial(error))),
+        };
+        if until.is_some_and(|until| Moment::now() >= until) {
+            return Some(Err(Failure::Stale));
+        }
+        let Some(going) = request.take() else { return Some(Err(Failure::Stale)) };
+        let answer = pin!(seat.send(going, dialer.is_tls(), &site.shop.shutdown));
+        Some(match watch.limit(answer).await {
+            Ok(Ok(response)) => Ok(response.map(|stream| Download::Http2(Box::new(stream)))),
+            Ok(Err(http2::Unanswered { cut, unprocessed, reused })) => {
+                let unheard = reused && !cut.is_malformed();
+                Err(Failure::Lost { cut, unheard, unprocessed, site: index })
+            }
+            Err(expired) => Err(Failure::Expired(expired)),
+        })
+    }
+}
+
+impl Site {
+    /// Whether this request may go over a shared connection. One that asks for another protocol
+    /// needs a connection of its own, which only HTTP/1.1 has.
+    fn shares(&self, request: Option<&Request<Upload>>) -> bool {
+        self.sharing.is_some()
+            && !self.declined.load(Relaxed)
+            && (self.required
+                || request.is_some_and(|request| !request.headers().contains_key(UPGRADE)))
     }
 }

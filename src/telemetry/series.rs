@@ -59,6 +59,10 @@ pub struct RouteMetrics {
     pub active: IntGauge,
     /// Upstream connections kept for later.
     pub idle: IntGauge,
+    /// Times that an address of the upstream was set aside.
+    pub ejections: IntCounter,
+    /// Addresses of the upstream that are set aside.
+    pub ejected: IntGauge,
     /// Open tunnels.
     pub upgrades: IntGauge,
     /// Credential there at once.

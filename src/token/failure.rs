@@ -275,7 +275,7 @@ impl From<FetchFault> for Failure {
         let reason = match &fault {
             FetchFault::Dial(dial) => match dial {
                 DialError::Resolve { .. } => Reason::Resolve,
-                DialError::Connect { .. } => Reason::Connect,
+                DialError::Connect { .. } | DialError::Protocol { .. } => Reason::Connect,
                 DialError::Timeout { .. } => Reason::Timeout,
                 DialError::Tls { fault, .. } => match fault {
                     TlsFault::Expired => Reason::TlsExpired,

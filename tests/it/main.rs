@@ -3,6 +3,7 @@
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod addresses;
 mod admin;
 mod browser;
 mod caepe;
@@ -15,6 +16,7 @@ mod examples;
 mod framing;
 mod guard;
 mod http2;
+mod http2_upstream;
 mod intermediary;
 mod kinds;
 mod layers;

@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::{Sidecar, Upstream};
 
 /// A certificate authority and the file that it is trusted by.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -28,6 +29,26 @@ impl Authority {
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{name}.pem"));
         fs::write(&file, certificate.pem()).unwrap();
         Self { issuer: Issuer::new(params, key), file }
+    }
+
+    /// What makes TLS connections of a server for `localhost` that offers these protocols.
+    pub(crate) fn acceptor(&self, alpn: &[&str]) -> TlsAcceptor {
+        let mut config =
+            self.server_config(CertificateParams::new(["localhost".to_owned()]).unwrap());
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn server_config(&self, params: CertificateParams) -> ServerConfig {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        ServerConfig::builder_with_provider(bearerd::net::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap()
     }
 
     /// A server for `names` that answers every connection once, and how many bytes of requests
@@ -39,15 +60,7 @@ impl Authority {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
         }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(bearerd::net::tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+        let config = self.server_config(params);
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

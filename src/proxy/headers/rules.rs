@@ -133,7 +133,7 @@ impl Rules {
             answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
             host: match own.host {
-                HostField::Upstream => Some(own.upstream.host_value()),
+                HostField::Upstream => Some(own.upstream.url.host_value()),
                 HostField::Keep => None,
             },
             forwarded: own.forwarded,

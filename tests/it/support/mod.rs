@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod http2;
+mod http2_server;
 mod process;
 mod sidecar;
 mod upstream;
@@ -9,6 +10,7 @@ mod upstream;
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client};
+pub(crate) use http2_server::{Exchange, Http2, Leave};
 pub(crate) use process::{Load, Process, example, file};
 pub(crate) use sidecar::Sidecar;
 pub(crate) use upstream::{Conversation, Upstream};

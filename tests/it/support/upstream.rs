@@ -81,6 +81,11 @@ impl Upstream {
         }
     }
 
+    /// Another server, for those who ask for a URL.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { address, requests: Arc::default(), connections: Arc::default() }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -118,7 +123,8 @@ impl Conversation {
         }
     }
 
-    fn take(&mut self, count: usize) -> std::io::Result<Vec<u8>> {
+    /// So many bytes.
+    pub(crate) fn take(&mut self, count: usize) -> std::io::Result<Vec<u8>> {
         while self.buffer.len() < count {
             self.more()?;
         }

@@ -1,0 +1,590 @@
+//! HTTP/2 towards upstreams, with clients that speak HTTP/1.1.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::Builder;
+use http::{HeaderMap, HeaderValue, Response};
+
+use crate::support::{
+    Client, Conversation, Exchange, Http2, Leave, PATIENCE, Sidecar, Upstream, eventually,
+};
+use crate::tls::Authority;
+
+/// A sidecar before an upstream that speaks HTTP/2 without TLS.
+fn before(upstream: &Http2) -> Sidecar {
+    with(upstream, "")
+}
+
+/// The same with further settings.
+fn with(upstream: &Http2, yaml: &str) -> Sidecar {
+    let yaml = format!(
+        "{yaml}\nroutes: [{{upstream: {{url: UPSTREAM, protocol: http2}}, inject: {{Authorization: Bearer secret-credential}}}}]"
+    );
+    Sidecar::start(&Upstream::at(upstream.address), &yaml)
+}
+
+fn post(client: &mut Client, target: &str, body: &str) -> crate::support::Answer {
+    let length = format!("Content-Length: {}", body.len());
+    client.request(&[&format!("POST {target} HTTP/1.1"), "Host: localhost", &length]);
+    client.send(body).answer()
+}
+
+#[test]
+fn a_request_arrives_as_http2_has_it_p36() {
+    let upstream = Http2::echo();
+    let sidecar = before(&upstream);
+    let mut client = sidecar.client();
+    client.request(&[
+        "POST /a%7Eb?c=d&&e HTTP/1.1",
+        "Host: localhost",
+        "Connection: x-gone, keep-alive, te",
+        "X-Gone: 1",
+        "Keep-Alive: timeout=5",
+        "TE: trailers, deflate",
+        "Authorization: Bearer client",
+        "X-Twice: 1",
+        "X-Twice: 2",
+        "Transfer-Encoding: chunked",
+    ]);
+    let answer = client.send("3\r\nabc\r\n0\r\n\r\n").answer();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "abc"));
+    let seen = &upstream.requests()[0];
+    assert_eq!(seen.method, "POST");
+    assert_eq!(seen.uri.to_string(), format!("{}/a%7Eb?c=d&&e", upstream.url()));
+    assert_eq!(seen.headers["authorization"], "Bearer secret-credential");
+    assert_eq!(seen.headers["te"], "trailers");
+    assert_eq!(seen.headers["via"].to_str().unwrap().split(' ').next(), Some("1.1"));
+    let twice: Vec<_> = seen.headers.get_all("x-twice").iter().collect();
+    assert_eq!(twice, ["1", "2"]);
+    for gone in ["host", "connection", "keep-alive", "x-gone", "transfer-encoding", "upgrade"] {
+        assert!(!seen.headers.contains_key(gone), "{gone}: {seen:?}");
+    }
+    let answer = post(&mut client, "/", "hello");
+    assert_eq!(answer.text(), "hello");
+    assert_eq!(upstream.requests()[1].headers["content-length"], "5");
+    assert_eq!(client.get("/").text(), "ok");
+    assert_eq!(client.request(&["OPTIONS * HTTP/1.1", "Host: localhost"]).answer().status(), 200);
+    assert_eq!(upstream.requests()[3].uri.path(), "*");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn answers_without_a_body_stay_without_one_p11() {
+    let upstream = Http2::run(|mut exchange| async move {
+        let status = if exchange.request.method() == "HEAD" { 200 } else { 204 };
+        let mut head = Response::new(());
+        *head.status_mut() = status.try_into().unwrap();
+        if status == 200 {
+            head.headers_mut().insert("content-length", HeaderValue::from_static("1234"));
+        }
+        exchange.respond.send_response(head, true).unwrap();
+    });
+    let sidecar = before(&upstream);
+    let mut client = sidecar.client();
+    let head = client.request(&["HEAD / HTTP/1.1", "Host: localhost"]).head();
+    assert_eq!(head.one("content-length"), "1234");
+    let answer = client.get("/");
+    assert_eq!((answer.status(), answer.head.has("content-length")), (204, false));
+    assert!(!answer.head.has("transfer-encoding"));
+    assert_eq!(client.get("/").status(), 204);
+}
+
+#[test]
+fn a_cold_herd_dials_once() {
+    let upstream = Http2::echo();
+    let sidecar = Arc::new(before(&upstream));
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let sidecar = Arc::clone(&sidecar);
+            std::thread::spawn(move || assert_eq!(sidecar.client().get("/").status(), 200))
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!((upstream.requests().len(), upstream.connections()), (40, 1));
+}
+
+#[test]
+fn more_streams_than_the_upstream_takes_need_more_connections() {
+    let mut builder = Builder::new();
+    builder.max_concurrent_streams(2);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&waiting);
+    let upstream = Http2::start(&builder, None, move |mut exchange| {
+        let count = Arc::clone(&count);
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            while count.load(Ordering::SeqCst) < 6 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            exchange.answer(Response::new(()), "all");
+        }
+    });
+    let sidecar = before(&upstream);
+    let mut clients: Vec<Client> = (0..6).map(|_| sidecar.client()).collect();
+    for client in &mut clients {
+        client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "all");
+    }
+    assert_eq!(upstream.connections(), 3);
+}
+
+/// Refuses the first request of every connection but for the first `after` connections.
+async fn refuse(mut exchange: Exchange, refused: Arc<AtomicUsize>) {
+    if exchange.connection == 0 {
+        refused.fetch_add(1, Ordering::SeqCst);
+        // Some of the body has come by then.
+        if let Some(Ok(chunk)) = exchange.request.body_mut().data().await {
+            drop(chunk);
+        }
+        exchange.respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
+    let body = exchange.body().await;
+    exchange.answer(Response::new(()), body);
+}
+
+#[test]
+fn a_refused_stream_goes_over_a_new_connection_whatever_its_method_p38() {
+    for (body, expected) in [("", ""), ("some body", "some body")] {
+        let refused = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&refused);
+        let upstream = Http2::run(move |exchange| refuse(exchange, Arc::clone(&count)));
+        let sidecar = before(&upstream);
+        let answer = post(&mut sidecar.client(), "/", body);
+        assert_eq!((answer.status(), answer.text().as_str()), (200, expected));
+        assert_eq!(refused.load(Ordering::SeqCst), 1);
+        assert_eq!((upstream.requests().len(), upstream.connections()), (2, 2));
+        let credentials = upstream.requests()[1].headers.get_all("authorization").iter().count();
+        assert_eq!(credentials, 1);
+    }
+}
+
+#[test]
+fn a_stream_that_is_refused_twice_is_given_up_p38() {
+    let upstream = Http2::run(|mut exchange| async move {
+        exchange.respond.send_reset(Reason::REFUSED_STREAM);
+    });
+    let sidecar = before(&upstream);
+    let answer = post(&mut sidecar.client(), "/", "x");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[test]
+fn another_reset_repeats_no_post_p23() {
+    let upstream = Http2::run(|mut exchange| async move {
+        exchange.respond.send_reset(Reason::INTERNAL_ERROR);
+    });
+    let sidecar = before(&upstream);
+    let answer = post(&mut sidecar.client(), "/", "x");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[test]
+fn no_request_is_lost_to_a_goaway_p38() {
+    let upstream = Http2::run(move |mut exchange| async move {
+        let id = exchange.request.headers()["x-id"].clone();
+        if exchange.number == 4 {
+            exchange.leave(Leave::Gracefully);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        exchange.answer(Response::new(()), Bytes::copy_from_slice(id.as_bytes()));
+    });
+    let sidecar = before(&upstream);
+    let mut client = sidecar.client();
+    for i in 0..100 {
+        let id = format!("X-Id: {i}");
+        client.request(&["POST / HTTP/1.1", "Host: localhost", &id, "Content-Length: 0"]);
+        assert_eq!(client.answer().text(), i.to_string());
+    }
+    assert!(upstream.connections() > 10, "{}", upstream.connections());
+    assert_eq!(upstream.requests().len(), 100);
+}
+
+/// The kinds of frames that the tests write or look for (RFC 9113 section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// Speaks HTTP/2 frame by frame, up to the first frame of this kind, of which it returns the
+/// stream.
+fn until(conversation: &mut Conversation, wanted: u8) -> std::io::Result<u32> {
+    loop {
+        let head = conversation.take(9)?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let payload = conversation.take(length)?;
+        match head[3] {
+            SETTINGS if head[4] & 1 == 0 => conversation.send(frame(SETTINGS, 1, 0, &[]))?,
+            PING if head[4] & 1 == 0 => conversation.send(frame(PING, 1, 0, &payload))?,
+            kind if kind == wanted => {
+                return Ok(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A server that writes frames as `script` says.
+fn framed(
+    script: impl Fn(&mut Conversation, usize) -> std::io::Result<()> + Send + Sync + 'static,
+) -> Upstream {
+    let connections = AtomicUsize::new(0);
+    Upstream::run(move |conversation| {
+        let index = connections.fetch_add(1, Ordering::SeqCst);
+        conversation.take(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len())?;
+        conversation.send(frame(SETTINGS, 0, 0, &[]))?;
+        script(conversation, index)
+    })
+}
+
+/// The HPACK index of `:status: 200`.
+const OK: &[u8] = &[0x88];
+
+const FRAMED: &str = "routes: [{upstream: {url: UPSTREAM, protocol: http2}}]";
+
+#[test]
+fn a_goaway_below_a_stream_has_its_request_repeated_whatever_the_method_p38() {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heads);
+    let upstream = framed(move |conversation, index| {
+        let stream = until(conversation, HEADERS)?;
+        count.fetch_add(1, Ordering::SeqCst);
+        if index == 0 {
+            // The last stream that was looked at is 0: none. The reason is no error.
+            conversation.send(frame(GOAWAY, 0, 0, &[0; 8]))?;
+        } else {
+            conversation.send(frame(HEADERS, 5, stream, OK))?;
+        }
+        until(conversation, HEADERS).map(drop)
+    });
+    let sidecar = Sidecar::start(&upstream, FRAMED);
+    assert_eq!(post(&mut sidecar.client(), "/", "body").status(), 200);
+    assert_eq!((heads.load(Ordering::SeqCst), upstream.connections()), (2, 2));
+}
+
+#[test]
+fn an_early_answer_that_ends_the_upload_is_a_success_p20() {
+    let upstream = framed(|conversation, _| {
+        let stream = until(conversation, DATA)?;
+        let answer = [
+            frame(HEADERS, 4, stream, OK),
+            frame(DATA, 1, stream, b"enough"),
+            frame(RST_STREAM, 0, stream, &[0; 4]),
+        ];
+        conversation.send(answer.concat())?;
+        until(conversation, HEADERS).map(drop)
+    });
+    let sidecar = Sidecar::start(&upstream, FRAMED);
+    let mut client = sidecar.client();
+    client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 100000000"]);
+    let answer = client.send(vec![b'x'; 64 * 1024]).answer();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "enough"));
+}
+
+#[test]
+fn a_connection_that_vanishes_repeats_what_is_safe_once_p23() {
+    let upstream = Http2::run(|mut exchange| async move {
+        if exchange.request.uri().path() == "/cut" && exchange.number > 0 {
+            exchange.leave(Leave::Rudely);
+            std::future::pending::<()>().await;
+        }
+        exchange.answer(Response::new(()), "ok");
+    });
+    let sidecar = before(&upstream);
+    let mut client = sidecar.client();
+    assert_eq!(client.get("/warm").status(), 200);
+    assert_eq!(client.get("/cut").status(), 200);
+    assert_eq!(upstream.requests().len(), 3);
+    let answer = post(&mut client, "/cut", "x");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
+    assert_eq!(upstream.requests().len(), 4);
+}
+
+#[test]
+fn a_stream_that_is_reset_within_its_answer_never_ends_cleanly_p12() {
+    for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
+        let upstream = Http2::run(move |mut exchange| async move {
+            let mut stream = exchange.respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            stream.send_reset(reason);
+        });
+        let sidecar = before(&upstream);
+        let mut client = sidecar.client();
+        client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+        assert_eq!(client.head().one("transfer-encoding"), "chunked");
+        let rest = client.until_closed().unwrap_or_default();
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{reason:?}: {rest:?}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_resets_the_stream_p21() {
+    let reset = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reset);
+    let upstream = Http2::run(move |mut exchange| {
+        let count = Arc::clone(&count);
+        async move {
+            if exchange.request.uri().path() == "/wait" {
+                std::future::poll_fn(|cx| exchange.respond.poll_reset(cx)).await.ok();
+            } else {
+                let mut stream = exchange.respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data(Bytes::from_static(b"event"), false).unwrap();
+                std::future::poll_fn(|cx| stream.poll_reset(cx)).await.ok();
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let sidecar = before(&upstream);
+    for (number, target) in ["/wait", "/events"].into_iter().enumerate() {
+        let mut client = sidecar.client();
+        client.request(&[&format!("GET {target} HTTP/1.1"), "Host: localhost"]);
+        if target == "/events" {
+            client.head();
+        } else {
+            eventually(|| upstream.requests().len() == 1, || "no request".to_owned());
+        }
+        drop(client);
+        eventually(
+            || reset.load(Ordering::SeqCst) == number + 1,
+            || format!("{target} was not reset"),
+        );
+    }
+    // A client that leaves while it uploads, behind the answer's head.
+    let mut client = sidecar.client();
+    client.request(&["POST /events HTTP/1.1", "Host: localhost", "Content-Length: 100"]);
+    client.send("x").head();
+    drop(client);
+    eventually(|| reset.load(Ordering::SeqCst) == 3, || "the upload was not reset".to_owned());
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn trailers_pass_both_ways_p14() {
+    let upstream = Http2::run(|mut exchange| async move {
+        let body = exchange.body().await;
+        let seen = exchange.trailers().await;
+        let mut head = Response::new(());
+        head.headers_mut().insert("trailer", HeaderValue::from_static("grpc-status, x-seen"));
+        let mut stream = exchange.respond.send_response(head, false).unwrap();
+        stream.send_data(body, false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        trailers.insert("content-length", HeaderValue::from_static("9"));
+        let sum = seen.get("x-sum").cloned().unwrap_or(HeaderValue::from_static("none"));
+        trailers.insert("x-seen", sum);
+        assert!(!seen.contains_key("authorization"));
+        stream.send_trailers(trailers).unwrap();
+    });
+    let sidecar = before(&upstream);
+    let mut client = sidecar.client();
+    client.request(&[
+        "POST / HTTP/1.1",
+        "Host: localhost",
+        "TE: trailers",
+        "Connection: te",
+        "Trailer: x-sum, authorization",
+        "Transfer-Encoding: chunked",
+    ]);
+    client.send("2\r\nhi\r\n0\r\nx-sum: 7\r\nauthorization: mine\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.text(), "hi");
+    let trailers: Vec<_> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(trailers, ["grpc-status", "x-seen"]);
+    assert_eq!(answer.trailers[1].1, b"7");
+}
+
+#[test]
+fn one_stalled_reader_does_not_stall_the_others_p37() {
+    let upstream = Http2::run(|mut exchange| async move {
+        if exchange.request.uri().path() == "/quick" {
+            exchange.answer(Response::new(()), "quick");
+            return;
+        }
+        let mut stream = exchange.respond.send_response(Response::new(()), false).unwrap();
+        let chunk = Bytes::from(vec![b'x'; 16 * 1024]);
+        loop {
+            stream.reserve_capacity(chunk.len());
+            let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+            if !matches!(room, Some(Ok(_))) || stream.send_data(chunk.clone(), false).is_err() {
+                return;
+            }
+        }
+    });
+    let sidecar = before(&upstream);
+    let mut stalled: Vec<Client> = (0..30).map(|_| sidecar.client()).collect();
+    for client in &mut stalled {
+        client.request(&["GET /endless HTTP/1.1", "Host: localhost"]).head();
+    }
+    let mut client = sidecar.client();
+    for _ in 0..50 {
+        assert_eq!(client.get("/quick").text(), "quick");
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn an_unused_connection_ends_and_a_used_one_does_not() {
+    let upstream = Http2::echo();
+    let sidecar = with(&upstream, "limits: {upstream_idle: 200ms}");
+    assert_eq!(sidecar.client().get("/").status(), 200);
+    eventually(|| upstream.open() == 0, || "the connection stays".to_owned());
+    sidecar.await_metric("bearerd_upstream_connections{route=\"route-1\",state=\"idle\"}", 0.0);
+    assert_eq!(sidecar.client().get("/").status(), 200);
+    assert_eq!(upstream.connections(), 2);
+
+    let slow = Http2::run(|mut exchange| async move {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        exchange.answer(Response::new(()), "late");
+    });
+    let sidecar = with(&slow, "limits: {upstream_idle: 100ms, upstream_age: 200ms}");
+    assert_eq!(sidecar.client().get("/").text(), "late");
+}
+
+#[test]
+fn an_upstream_that_does_not_begin_to_answer_is_given_up() {
+    let reset = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&reset);
+    let upstream = Http2::run(move |mut exchange| {
+        let seen = Arc::clone(&seen);
+        async move {
+            std::future::poll_fn(|cx| exchange.respond.poll_reset(cx)).await.ok();
+            seen.store(true, Ordering::SeqCst);
+        }
+    });
+    let sidecar = with(&upstream, "limits: {response_head: 300ms}");
+    let answer = sidecar.client().get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (504, "upstream-timeout"));
+    eventually(|| reset.load(Ordering::SeqCst), || "the stream was not reset".to_owned());
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let upstream = Http2::run(|mut exchange| async move {
+        let mut head = Response::new(());
+        if exchange.request.uri().path() == "/many" {
+            for i in 0..300 {
+                let name = http::HeaderName::try_from(format!("x-{i}")).unwrap();
+                head.headers_mut().insert(name, HeaderValue::from_static("1"));
+            }
+        } else {
+            let large = HeaderValue::try_from("x".repeat(100_000)).unwrap();
+            head.headers_mut().insert("x-large", large);
+        }
+        exchange.answer(head, "");
+    });
+    let sidecar = before(&upstream);
+    for target in ["/many", "/large"] {
+        let answer = sidecar.client().get(target);
+        assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-invalid"));
+    }
+}
+
+#[test]
+fn what_does_not_speak_http2_is_told_so() {
+    let upstream = Upstream::answering("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let yaml = "routes: [{upstream: {url: UPSTREAM, protocol: http2}}]";
+    let sidecar = Sidecar::start(&upstream, yaml);
+    let answer = sidecar.client().get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-connect"));
+    assert!(answer.text().contains("does not speak HTTP/2"), "{}", answer.text());
+    let silent = Upstream::run(|conversation| {
+        std::thread::sleep(PATIENCE);
+        conversation.until_closed()
+    });
+    let yaml = format!("limits: {{connect: 300ms}}\n{yaml}");
+    let sidecar = Sidecar::start(&silent, &yaml);
+    let answer = sidecar.client().get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-connect"));
+}
+
+/// Before an upstream with TLS, by which `protocol` is spoken.
+fn over_tls(upstream: &Http2, authority: &Authority, protocol: &str) -> Sidecar {
+    let (port, file) = (upstream.address.port(), authority.file.display());
+    Sidecar::start(
+        &Upstream::at(upstream.address),
+        &format!(
+            "routes: [{{upstream: {{url: 'https://localhost:{port}', protocol: {protocol}}}, tls: {{ca_file: '{file}'}}, inject: {{Authorization: Bearer secret-credential}}}}]"
+        ),
+    )
+}
+
+async fn name_scheme(mut exchange: Exchange) {
+    let scheme = exchange.request.uri().scheme_str().unwrap_or_default().to_owned();
+    exchange.answer(Response::new(()), scheme);
+}
+
+#[test]
+fn with_tls_the_upstream_chooses_the_protocol() {
+    let authority = Authority::new("alpn");
+    let both = authority.acceptor(&["h2", "http/1.1"]);
+    let upstream = Http2::start(&Builder::new(), Some(both), name_scheme);
+    for protocol in ["auto", "http2"] {
+        let sidecar = over_tls(&upstream, &authority, protocol);
+        let mut client = sidecar.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "https", "{protocol}");
+        }
+    }
+    assert_eq!((upstream.requests().len(), upstream.connections()), (6, 2));
+    assert_eq!(upstream.requests()[0].uri.host(), Some("localhost"));
+
+    // One that knows no HTTP/2, or does not say so.
+    for alpn in [&["http/1.1"][..], &[]] {
+        let upstream = Http2::raw(authority.acceptor(alpn));
+        let sidecar = over_tls(&upstream, &authority, "auto");
+        let mut client = sidecar.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "http/1.1");
+        }
+        assert_eq!(upstream.connections(), 1);
+        let sidecar = over_tls(&upstream, &authority, "http2");
+        let answer = sidecar.client().get("/");
+        assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-tls"));
+        assert!(answer.text().contains("HTTP/2") || answer.text().contains("Protocol"));
+    }
+}
+
+#[test]
+fn a_rejected_credential_is_replayed_with_its_body() {
+    let secret = crate::support::file("http2-token", "first");
+    let path = secret.clone();
+    let upstream = Http2::run(move |mut exchange| {
+        let path = path.clone();
+        async move {
+            let credential = exchange.request.headers()["authorization"].clone();
+            let body = exchange.body().await;
+            let mut head = Response::new(());
+            if credential == "Bearer first" {
+                std::fs::write(path, "second").unwrap();
+                *head.status_mut() = 401.try_into().unwrap();
+                return exchange.answer(head, "");
+            }
+            exchange.answer(head, body);
+        }
+    });
+    let yaml = format!(
+        "tokens: {{api: {{value: {{from: {{file: '{}'}}, every: 10s}}}}}}\nroutes: [{{upstream: {{url: UPSTREAM, protocol: http2}}, inject: {{Authorization: 'Bearer ${{api}}'}}}}]",
+        secret.display()
+    );
+    let sidecar = Sidecar::start(&Upstream::at(upstream.address), &yaml);
+    let answer = post(&mut sidecar.client(), "/", "the body");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "the body"));
+    assert_eq!((upstream.requests().len(), upstream.connections()), (2, 1));
+}
