@@ -93,6 +93,16 @@ pub(super) struct TokenStatus {
     pub(super) consecutive_failures: u32,
     pub(super) last_failure: Option<FailureStatus>,
     pub(super) rejected_by_upstream: Option<RejectionStatus>,
+    store: Option<StoreStatus>,
+}
+
+/// The store that a token is shared by.
+#[derive(Debug, Serialize)]
+struct StoreStatus {
+    place: String,
+    up: bool,
+    /// Why it cannot be used.
+    fault: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -232,6 +242,11 @@ fn token(handle: &Handle, source: String) -> TokenStatus {
         rejected_by_upstream: handle
             .refused_at()
             .map(|at| RejectionStatus { seconds_ago: seconds(at, now), advice: REJECTED_UPSTREAM }),
+        store: report.store.map(|store| StoreStatus {
+            place: store.place,
+            up: store.fault.is_empty(),
+            fault: Some(store.fault).filter(|fault| !fault.is_empty()),
+        }),
     }
 }
 

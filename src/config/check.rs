@@ -8,7 +8,7 @@ use super::Config;
 use crate::proxy::route;
 use crate::token::Plan;
 use crate::token::source::Source;
-use crate::token::state::StateFile;
+use crate::token::state::{StateFile, Store};
 use crate::token::template::Template;
 use crate::vocab::{Exposure, Mistake, Place, Problems, TokenName, nearest};
 
@@ -201,8 +201,8 @@ fn cycles(config: &Config, plans: &[Plan], problems: &mut Problems) {
 fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
     let mut known: BTreeMap<&Path, &TokenName> = BTreeMap::new();
     for plan in plans {
-        let state = plan.source.refreshing().and_then(|refreshing| refreshing.state.as_ref());
-        let Some(path) = state.map(StateFile::path) else { continue };
+        let file = plan.source.state().and_then(Store::file);
+        let Some(path) = file.map(StateFile::path) else { continue };
         if let Some(other) = known.insert(path, &plan.name) {
             let what = format!("`{}` and `{other}` keep their state in the same file", plan.name);
             problems.add(

@@ -128,6 +128,13 @@ impl Dialer {
         Ok(Self { place, tls, timeout, last_descriptors: false, ledger: None })
     }
 
+    /// A dialer for a server that speaks something else than HTTP, with TLS or without.
+    #[must_use]
+    pub const fn to(host: String, port: u16, tls: Option<Tls>, timeout: Duration) -> Self {
+        let place = Place::Name { host, port };
+        Self { place, tls, timeout, last_descriptors: false, ledger: None }
+    }
+
     /// The same, but it may take the process's last file descriptors: for requests on which all
     /// others depend.
     #[must_use]

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::vocab::{At, Text};
 
 /// The `tls` block of a URL's owner.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Tls")]
 pub struct Settings {

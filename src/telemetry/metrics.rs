@@ -15,7 +15,7 @@ use prometheus::{
 
 use super::process::Process;
 use super::series::METHODS;
-pub use super::series::{MethodMetrics, RouteMetrics, TokenMetrics};
+pub use super::series::{MethodMetrics, RouteMetrics, StoreMetrics, TokenMetrics};
 use crate::vocab::{RouteName, TokenName};
 
 /// A metric that could not be made: two of one name, a fault of the program.
@@ -58,6 +58,8 @@ pub struct Metrics {
     waiters: IntGaugeVec,
     restarts: IntCounterVec,
     state_unsaved: IntGaugeVec,
+    store_up: IntGaugeVec,
+    store_events: IntCounterVec,
     secret_reloads: IntCounterVec,
     /// Connections that clients hold open.
     pub connections: IntGauge,
@@ -244,6 +246,16 @@ impl Metrics {
                 "1 while the newest refresh token could not be written to the token's state.",
                 &["token"],
             )?,
+            store_up: c.int_gauge(
+                "token_store_up",
+                "1 while the store that the token is shared by can be used, else 0.",
+                &["token"],
+            )?,
+            store_events: c.counter(
+                "token_store_events_total",
+                "What came of sharing the token: `adopted`, `published`, `overtaken`, `alone`, `unreadable` or `failed`.",
+                &["token", "event"],
+            )?,
             secret_reloads: c.counter(
                 "secret_reload_total",
                 "Changes of a secret's content that were noticed, by result.",
@@ -355,9 +367,26 @@ impl Metrics {
         metrics
     }
 
+    /// The series of the store that one token is shared by, all present from the start.
+    #[must_use]
+    pub fn token_store(&self, name: &TokenName) -> StoreMetrics {
+        let name = name.as_str();
+        let event = |event: &str| self.store_events.with_label_values(&[name, event]);
+        StoreMetrics {
+            up: self.store_up.with_label_values(&[name]),
+            adopted: event("adopted"),
+            published: event("published"),
+            overtaken: event("overtaken"),
+            alone: event("alone"),
+            unreadable: event("unreadable"),
+            failed: event("failed"),
+        }
+    }
+
     /// Forgets the series of a token that the configuration no longer has.
     pub fn forget_token(&self, name: &TokenName) {
-        forget(&self.refreshes, name.as_str());
+        forget(&self.refreshes, name.as_str(), &["token", "result", "reason"]);
+        self.forget_store(name);
         let label = [name.as_str()];
         for vec in [&self.expiry, &self.next_refresh, &self.last_success] {
             drop(vec.remove_label_values(&label));
@@ -367,6 +396,12 @@ impl Metrics {
         }
         drop(self.refresh_seconds.remove_label_values(&label));
         drop(self.restarts.remove_label_values(&label));
+    }
+
+    /// Forgets the series of a token's store, which the configuration no longer has.
+    pub fn forget_store(&self, name: &TokenName) {
+        forget(&self.store_events, name.as_str(), &["token", "event"]);
+        drop(self.store_up.remove_label_values(&[name.as_str()]));
     }
 
     /// The series of one route, all present from the start but for status codes that no answer
@@ -411,18 +446,17 @@ impl Metrics {
     }
 }
 
-/// Removes every series of a vector whose first label has this value.
-fn forget(vec: &IntCounterVec, first: &str) {
+/// Removes every series of a vector with these labels whose first one has this value.
+fn forget(vec: &IntCounterVec, first: &str, names: &[&str]) {
     for family in vec.collect() {
         for metric in family.get_metric() {
             let labels: BTreeMap<&str, &str> =
                 metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
             if labels.get("token") == Some(&first) {
-                let values = [
-                    first,
-                    labels.get("result").copied().unwrap_or_default(),
-                    labels.get("reason").copied().unwrap_or_default(),
-                ];
+                let values: Vec<&str> = names
+                    .iter()
+                    .map(|name| labels.get(name).copied().unwrap_or_default())
+                    .collect();
                 drop(vec.remove_label_values(&values));
             }
         }

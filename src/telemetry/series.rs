@@ -47,6 +47,25 @@ impl TokenMetrics {
     }
 }
 
+/// The series of one token's shared store.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    /// 1 while it can be used.
+    pub up: IntGauge,
+    /// Values taken over from another program.
+    pub adopted: IntCounter,
+    /// Values handed to the others.
+    pub published: IntCounter,
+    /// Values that came too late: another program had stored a newer one.
+    pub overtaken: IntCounter,
+    /// Attempts made without the store's consent.
+    pub alone: IntCounter,
+    /// Entries that were not sealed for this token with this key.
+    pub unreadable: IntCounter,
+    /// Commands that were refused or not answered in time.
+    pub failed: IntCounter,
+}
+
 /// The series of one route.
 #[derive(Debug)]
 pub struct RouteMetrics {

@@ -59,13 +59,15 @@ pub enum Reason {
     NoSecret,
     /// A token that this one is made from is not usable or was refused.
     Parent,
+    /// The shared store is needed for this attempt and cannot be used.
+    Store,
     /// A key cannot sign, or another fault of the configuration found at use.
     Config,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Resolve,
         Self::Connect,
         Self::TlsExpired,
@@ -90,6 +92,7 @@ impl Reason {
         Self::TooLarge,
         Self::NoSecret,
         Self::Parent,
+        Self::Store,
         Self::Config,
     ];
 
@@ -121,6 +124,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::NoSecret => "no_secret",
             Self::Parent => "parent",
+            Self::Store => "store",
             Self::Config => "config",
         }
     }
@@ -218,6 +222,9 @@ impl Reason {
             Self::Malformed | Self::TooLarge => "the answer is not a token that a header can carry",
             Self::NoSecret => "put the secret where the configuration says it is",
             Self::Parent => "see the token that this one is made from",
+            Self::Store => {
+                "a refresh token that serves once is shared and must not be sent twice; bring the store back"
+            }
             Self::Config => "mend the configuration; the text says where",
         }
     }

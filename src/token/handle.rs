@@ -79,8 +79,20 @@ pub struct Report {
     pub next_attempt: Option<Moment>,
     /// When the last success was.
     pub last_success: Option<Moment>,
-    /// By which request the current value came: `acquire` or `refresh`.
+    /// By which request the current value came: `acquire` or `refresh`; `store` if another program
+    /// has sent it.
     pub last_means: &'static str,
+    /// The store that the token is shared by, if it is.
+    pub store: Option<StoreReport>,
+}
+
+/// Where a token's shared store stands, for people.
+#[derive(Debug, Clone)]
+pub struct StoreReport {
+    /// Where it is.
+    pub place: String,
+    /// Why it cannot be used; empty if it can.
+    pub fault: String,
 }
 
 /// Makes a value for one use.

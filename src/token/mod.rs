@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod failure;
 pub mod grant;
 pub mod handle;
+mod identity;
 pub mod present;
 pub mod purse;
 mod refresher;
@@ -29,10 +30,12 @@ use std::time::Duration;
 
 use self::failure::Reason;
 use self::handle::Handle;
+use self::identity::Identity;
 use self::refresher::Refresher;
 use self::source::{Kind, Source};
+use self::state::Store;
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, StoreMetrics};
 use crate::vocab::{Moment, TokenName};
 
 /// How long a token's task rests after a panic: from this, doubling …
@@ -64,6 +67,8 @@ struct Entry {
     source: Arc<Source>,
     handle: Handle,
     stop: Shutdown,
+    /// The counters of its shared store, if it has one.
+    store: Option<StoreMetrics>,
     /// Already running, taken over from before a reload.
     running: bool,
 }
@@ -119,8 +124,24 @@ impl Tokens {
                 .into_iter()
                 .filter_map(|name| Some((name.clone(), self.handle(&name)?)))
                 .collect();
-            entry.start(parents);
+            entry.start(parents, self.identity(entry));
         }
+    }
+
+    fn identity(&self, entry: &Entry) -> Identity {
+        let mut lineage = vec![(entry.handle.name(), &entry.kind, &entry.source)];
+        let mut next = 0;
+        while let Some((_, _, source)) = lineage.get(next) {
+            for name in source.relatives() {
+                if let Some((name, entry)) = self.entries.get_key_value(&name)
+                    && !lineage.iter().any(|(known, ..)| *known == name)
+                {
+                    lineage.push((name, &entry.kind, &entry.source));
+                }
+            }
+            next += 1;
+        }
+        Identity::new(&lineage)
     }
 
     /// Ends the tasks of tokens that `after` does not share.
@@ -129,6 +150,9 @@ impl Tokens {
             let successor = after.entries.get(name);
             if successor.is_none_or(|new| !Arc::ptr_eq(&new.source, &entry.source)) {
                 entry.stop.close();
+                if successor.is_none_or(|new| new.store.is_none()) {
+                    metrics.forget_store(name);
+                }
             }
             if successor.is_none() {
                 metrics.forget_token(name);
@@ -188,13 +212,16 @@ impl Entry {
             common.rejections(),
             metrics.token(name, &Reason::labels()),
         );
-        Self { kind, source: Arc::new(source), handle, stop: tasks.child(), running: false }
+        let shared = source.state().and_then(Store::shared);
+        let store = shared.map(|_| metrics.token_store(name));
+        let source = Arc::new(source);
+        Self { kind, source, handle, stop: tasks.child(), store, running: false }
     }
 
     /// Runs the refresher, and runs it anew should it ever panic: a token must not go stale in
     /// silence.
-    fn start(&self, parents: BTreeMap<TokenName, Handle>) {
-        let Self { kind, source, handle, stop, .. } = self.clone();
+    fn start(&self, parents: BTreeMap<TokenName, Handle>, identity: Identity) {
+        let Self { kind, source, handle, stop, store, .. } = self.clone();
         if let Source::Jwt(signer) = &*source
             && signer.is_fresh_per_use()
         {
@@ -207,7 +234,10 @@ impl Entry {
             move || {
                 let renew = kind.common().renew.clone();
                 let (handle, source) = (of_task.clone(), Arc::clone(&source));
-                Refresher::new(handle, source, parents.clone(), renew, stop.clone()).run()
+                let sharing = store.clone().map(|metrics| (identity.clone(), metrics));
+                let refresher =
+                    Refresher::new(handle, source, parents.clone(), renew, stop.clone());
+                refresher.sharing(sharing).run()
             }
         };
         let panicked = move || {

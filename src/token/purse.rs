@@ -23,6 +23,17 @@ enum InHand {
     Doubtful,
 }
 
+/// Who may send the refresh token in hand, where it is shared with other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// This one alone.
+    Own,
+    /// This one alone, but another one may have sent it before.
+    Doubtful,
+    /// Nobody knows: it must not be sent.
+    Nobodys,
+}
+
 /// What to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
@@ -100,6 +111,12 @@ impl Purse {
         }
     }
 
+    /// Whether the refresh token in hand serves once and was not used up.
+    #[must_use]
+    pub fn holds_one_time_token(&self) -> bool {
+        self.in_hand == InHand::Fresh && !self.reusable
+    }
+
     /// Takes note of a refresh token that somebody else obtained.
     pub const fn adopt(&mut self) {
         self.in_hand = InHand::Fresh;
@@ -115,22 +132,28 @@ impl Purse {
     }
 
     /// What to send now. `usable` says whether a value is in use that could be lost; `seed` is
-    /// the fingerprint of the configured refresh token.
+    /// the fingerprint of the configured refresh token; `right` says who may use the one in hand.
     #[must_use]
-    pub fn choose(&self, now: Moment, usable: bool, seed: Option<u64>) -> Choice {
+    pub fn choose(&self, now: Moment, usable: bool, seed: Option<u64>, right: Right) -> Choice {
         if !self.refreshes {
             return Choice::Send(Means::Acquire);
         }
         let expired = self.until.is_some_and(|until| now >= until);
-        if self.in_hand == InHand::Fresh && !expired && !self.ending {
+        let shared = right != Right::Own && !self.reusable;
+        let in_hand = match self.in_hand {
+            InHand::Fresh if shared => InHand::Doubtful,
+            in_hand => in_hand,
+        };
+        if in_hand == InHand::Fresh && !expired && !self.ending {
             let worn_out = self.failures >= self.fallback_after && !self.seeded;
             return Choice::Send(if worn_out { Means::Acquire } else { Means::Refresh });
         }
         if !self.seeded || seed.is_none() || seed != self.spent_seed {
             return Choice::Send(Means::Acquire);
         }
-        match (usable, self.in_hand) {
+        match (usable, in_hand) {
             (true, _) => Choice::Hold,
+            (false, InHand::Doubtful) if shared && right == Right::Nobodys => Choice::Hold,
             (false, InHand::Doubtful) => Choice::Send(Means::Refresh),
             (false, _) => Choice::Send(Means::Acquire),
         }
@@ -186,7 +209,7 @@ mod tests {
     const ACQUIRE: Choice = Choice::Send(Means::Acquire);
 
     fn purse() -> Purse {
-        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None, state: None };
+        let refreshing = Refreshing { reusable: false, fallback_after: 2, seed: None };
         let mut purse = Purse::new(Some(&refreshing));
         purse.put(Means::Acquire, true, None, Some(Duration::from_secs(300)), None);
         purse
@@ -206,20 +229,20 @@ mod tests {
     #[test]
     fn a_refresh_token_is_used_until_it_is_refused() {
         let mut purse = purse();
-        assert_eq!(purse.choose(NOW, true, None), REFRESH);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), REFRESH);
         assert!(purse.failed(Means::Refresh, &failure(Reason::InvalidGrant)));
-        assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), ACQUIRE);
     }
 
     #[test]
     fn a_one_time_refresh_token_whose_answer_was_lost_is_not_sent_again() {
         let mut purse = purse();
         assert!(!purse.failed(Means::Refresh, &failure(Reason::Timeout).ambiguous()));
-        assert_eq!(purse.choose(NOW, false, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, false, None, Right::Own), ACQUIRE);
         let mut reusable = self::purse();
         reusable.reusable = true;
         reusable.failed(Means::Refresh, &failure(Reason::Timeout).ambiguous());
-        assert_eq!(reusable.choose(NOW, false, None), REFRESH);
+        assert_eq!(reusable.choose(NOW, false, None, Right::Own), REFRESH);
     }
 
     #[test]
@@ -228,9 +251,9 @@ mod tests {
         let mut fault = failure(Reason::ServerError);
         fault.server_fault = true;
         purse.failed(Means::Refresh, &fault);
-        assert_eq!(purse.choose(NOW, true, None), REFRESH);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), REFRESH);
         purse.failed(Means::Refresh, &fault);
-        assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), ACQUIRE);
     }
 
     #[test]
@@ -240,7 +263,7 @@ mod tests {
         let mut own = purse();
         assert!(!own.give_up(Means::Acquire, &fault));
         assert!(own.give_up(Means::Refresh, &fault));
-        assert_eq!(own.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(own.choose(NOW, true, None, Right::Own), ACQUIRE);
         assert!(!seeded().give_up(Means::Refresh, &fault), "it is the only credential");
         fault.retry_after = Some(Duration::from_secs(1));
         assert!(!purse().give_up(Means::Refresh, &fault), "the issuer asks for patience");
@@ -252,16 +275,16 @@ mod tests {
         for _ in 0..10 {
             purse.failed(Means::Refresh, &failure(Reason::Connect));
         }
-        assert_eq!(purse.choose(NOW, true, None), REFRESH);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), REFRESH);
     }
 
     #[test]
     fn an_expired_refresh_token_and_a_shrinking_session_lead_to_the_initial_grant() {
         let mut purse = purse();
         purse.put(Means::Refresh, true, Some(NOW), Some(Duration::from_secs(300)), None);
-        assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), ACQUIRE);
         purse.put(Means::Refresh, true, None, Some(Duration::from_secs(20)), None);
-        assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), ACQUIRE);
         purse.put(
             Means::Refresh,
             true,
@@ -269,16 +292,20 @@ mod tests {
             Some(Duration::from_secs(200)),
             Some(Duration::from_secs(250)),
         );
-        assert_eq!(purse.choose(NOW, true, None), ACQUIRE);
+        assert_eq!(purse.choose(NOW, true, None, Right::Own), ACQUIRE);
     }
 
     #[test]
     fn without_another_grant_a_doubtful_refresh_token_is_the_last_resort() {
         let mut purse = seeded();
-        assert_eq!(purse.choose(NOW, true, Some(7)), REFRESH);
+        assert_eq!(purse.choose(NOW, true, Some(7), Right::Own), REFRESH);
         purse.failed(Means::Refresh, &failure(Reason::Timeout).ambiguous());
-        assert_eq!(purse.choose(NOW, true, Some(7)), Choice::Hold);
-        assert_eq!(purse.choose(NOW, false, Some(7)), REFRESH);
-        assert_eq!(purse.choose(NOW, true, Some(8)), ACQUIRE, "a new one was put in place");
+        assert_eq!(purse.choose(NOW, true, Some(7), Right::Own), Choice::Hold);
+        assert_eq!(purse.choose(NOW, false, Some(7), Right::Own), REFRESH);
+        assert_eq!(
+            purse.choose(NOW, true, Some(8), Right::Own),
+            ACQUIRE,
+            "a new one was put in place"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! [`Purse`]'s.
 
 mod carry;
+mod share;
 mod tell;
 mod withdraw;
 
@@ -12,14 +13,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::share::{keep_lease, news};
 use super::exchange::{Fetched, Means, Try};
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
-use super::purse::{Choice, Purse};
+use super::purse::Purse;
 use super::schedule::{Change, FLOOR, Renew, Schedule};
 use super::source::Source;
-use super::state::Keeper;
+use super::state::shared::Shared;
+use super::state::{Keeper, Store};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
 
@@ -52,6 +55,8 @@ pub(super) struct Refresher {
     tried_with: Vec<u64>,
     /// The refresh token's place beyond the process.
     keeper: Option<Keeper>,
+    /// The store that the token is shared by.
+    shared: Option<Shared>,
     /// What refreshes are made from, where it is not the value in use: read from the state.
     carried: Option<Grant>,
     /// A parent's generations, while its next one is waited for.
@@ -65,6 +70,8 @@ pub(super) struct Refresher {
 /// Why the loop goes on.
 enum Wake {
     Attempt,
+    /// Somebody else may have a newer value.
+    Look,
     Stop,
 }
 
@@ -85,8 +92,9 @@ impl Refresher {
             // What that task did last, nobody knows.
             purse.doubt();
         }
-        let state = source.refreshing().and_then(|refreshing| refreshing.state.clone());
-        let keeper = state.map(|store| Keeper::new(store, handle.name().clone()));
+        // Without refresh requests there is nothing to keep.
+        let file = source.refreshing().and_then(|_| source.state()).and_then(Store::file);
+        let keeper = file.map(|file| Keeper::new(file.clone(), handle.name().clone()));
         Self {
             handle,
             source,
@@ -98,6 +106,7 @@ impl Refresher {
             failure: None,
             tried_with: Vec::new(),
             keeper,
+            shared: None,
             carried: None,
             awaited: None,
             retired: Vec::new(),
@@ -108,22 +117,31 @@ impl Refresher {
     /// Runs until the time to finish is over.
     pub(super) async fn run(mut self) {
         let mut due = Some(Moment::now());
-        while let Wake::Attempt = self.wait(due).await {
-            due = match self.missing_parent() {
-                Some(parent) => {
-                    tracing::debug!(token = %self.handle.name(), parent = %parent.name(), "waiting for a parent token");
-                    self.awaited = Some(parent.follow());
-                    // Asked for or not, without its parent there is nothing to send.
-                    self.handle.set_renewing(true);
-                    self.handle.set_renewing(false);
-                    Some(Moment::now() + LONGEST_SLEEP)
-                }
-                None => self.attempt().await,
+        loop {
+            due = match self.wait(due).await {
+                Wake::Stop => break,
+                Wake::Look => self.look().await.unwrap_or(due),
+                Wake::Attempt => self.turn().await,
             };
             self.handle.metrics().next_refresh.set(due.map_or(0.0, |due| due.to_wall().0));
             self.handle.tell(|report| report.next_attempt = due);
         }
         self.withdraw_all().await;
+    }
+
+    /// An attempt, unless a parent is missing; when the next one is due.
+    async fn turn(&mut self) -> Option<Moment> {
+        match self.missing_parent() {
+            Some(parent) => {
+                tracing::debug!(token = %self.handle.name(), parent = %parent.name(), "waiting for a parent token");
+                self.awaited = Some(parent.follow());
+                // Asked for or not, without its parent there is nothing to send.
+                self.handle.set_renewing(true);
+                self.handle.set_renewing(false);
+                Some(Moment::now() + LONGEST_SLEEP)
+            }
+            None => self.attempt().await,
+        }
     }
 
     /// Waits until something is to be done.
@@ -167,6 +185,7 @@ impl Refresher {
                 () = self.stop.closing() => return Wake::Stop,
                 () = self.handle.poked(), if !asked => asked = true,
                 () = self.handle.nudged() => {}
+                () = news(self.shared.as_ref()), if !asked => return Wake::Look,
                 () = changed(&mut self.awaited) => {
                     self.awaited = None;
                     asked = true;
@@ -183,6 +202,10 @@ impl Refresher {
         self.awaited = None;
         // Before anything is read: a change while the issuer thinks must not be missed.
         self.tried_with = self.fingerprint();
+        if let Some(next) = self.agree().await {
+            self.handle.set_renewing(false);
+            return next;
+        }
         self.take_over().await;
         let mut outcome = self.ask().await;
         if let Err((_, failure)) = &outcome
@@ -208,6 +231,7 @@ impl Refresher {
             self.hold = Moment::now() + FLOOR;
             next = self.settle(outcome).await;
         }
+        self.release(next).await;
         self.handle.set_renewing(false);
         next
     }
@@ -225,16 +249,9 @@ impl Refresher {
 
     /// Sends what the purse chooses.
     async fn ask(&mut self) -> Result<(Means, Fetched), (Means, Failure)> {
-        let now = Moment::now();
         let seed = self.seed();
-        let usable = self.handle.usable().is_some();
-        let means = match self.purse.choose(now, usable, seed) {
-            Choice::Send(means) => means,
-            Choice::Hold => {
-                let text = "the only refresh token may be spent; it is not risked while the value in use holds";
-                return Err((Means::Refresh, Failure::new(Reason::NoSecret, text)));
-            }
-        };
+        let means = self.choose(seed).await.map_err(|failure| (Means::Refresh, failure))?;
+        let now = Moment::now();
         let previous = self.handle.current();
         let attempt = Try {
             parents: &self.parents,
@@ -246,6 +263,7 @@ impl Refresher {
         let mut fetch = std::pin::pin!(self.source.fetch(means, grant, attempt));
         let outcome = tokio::select! {
             outcome = &mut fetch => outcome,
+            never = keep_lease(self.shared.as_ref()) => match never {},
             () = self.stop.closing() => {
                 // The answer under way may bring what is to be withdrawn.
                 let patience = self.revoke().map_or(Duration::ZERO, |_| REVOKE_DEADLINE);
@@ -272,6 +290,7 @@ impl Refresher {
     async fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
         let Fetched { grant, sent } = fetched;
         self.keep(&grant).await;
+        self.share(&grant, means, sent).await;
         self.carried = None;
         let now = Moment::now();
         let old = self.handle.current();

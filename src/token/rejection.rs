@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::vocab::{FieldName, Pointer, Text};
 
 /// One rule of a token's `rejected` list; the credential was rejected if any rule holds.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 pub struct Rejection {
     /// The status codes that the rule is about.
@@ -35,7 +35,7 @@ pub struct Rejection {
 }
 
 /// What a rule can ask of a whole body.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyIs {
     /// No bytes.

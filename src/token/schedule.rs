@@ -28,7 +28,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// The `renew` block of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Renew {
     /// Where in its lifetime a token is renewed, as a percentage; drawn anew for each token up to
@@ -61,7 +61,7 @@ impl Default for Renew {
 }
 
 /// A percentage from 10 to 90, written `75%`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Percent(pub u8);
 
@@ -173,10 +173,21 @@ impl Schedule {
         now: Moment,
         dice: f64,
     ) -> Option<Moment> {
-        self.transient = 0;
-        self.permanent = 0;
         let took = now.since(span.sent);
         self.latency = Some(self.latency.map_or(took, |old| (old * 3 + took) / 4));
+        self.adopted(span, change, now, dice)
+    }
+
+    /// After a value was taken over that somebody else has obtained: when to renew it. It tells
+    /// nothing of how long the issuer takes.
+    pub fn adopted(
+        &mut self,
+        span: Span,
+        change: Change,
+        now: Moment,
+        dice: f64,
+    ) -> Option<Moment> {
+        self.forgive();
         let lifetime = span.lifetime?;
         let expires = span.sent + lifetime;
         if let Some((old_expires, whole)) = self.last_new {

@@ -15,7 +15,7 @@ use super::failure::{Failure, Reason};
 use crate::vocab::Secret;
 
 /// The algorithms that can sign (RFC 7518 section 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256 and a shared secret.
     HS256,

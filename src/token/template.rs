@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,13 @@ impl PartialEq for Template {
 
 impl Eq for Template {}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Hash for Template {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.pieces.hash(state);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Piece {
     Literal(String),
     /// `${token}` or `${token.field}`.
@@ -57,7 +64,7 @@ enum Piece {
     Uuid,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum TimeForm {
     Unix,
     UnixMs,

@@ -1,6 +1,7 @@
 //! A value together with its place in the file.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -22,6 +23,13 @@ impl<T> At<T> {
     /// A value that comes from nowhere in the file, such as a default.
     pub const fn nowhere(value: T) -> Self {
         Self { value, place: Place { line: 1, column: 1 } }
+    }
+}
+
+impl<T: Hash> Hash for At<T> {
+    /// Where a value stands makes no difference to what it is.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.value.hash(state);
     }
 }
 

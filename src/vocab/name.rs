@@ -1,6 +1,7 @@
 //! Names that the user gives to tokens and routes; they become metric labels.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -64,6 +65,12 @@ impl<K> PartialEq for Name<K> {
 }
 
 impl<K> Eq for Name<K> {}
+
+impl<K> Hash for Name<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl<K> PartialOrd for Name<K> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer};
 use super::{Mistake, Placeholder, scalar};
 
 /// A length of time: `30s`, `5m 10s`, `250ms`, `1h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
 impl Period {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Mistake, Placeholder, scalar};
 
 /// A JSON Pointer: empty for the whole document, else `/name/0/name`.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(transparent)]
 pub struct Pointer(String);
 

@@ -89,7 +89,8 @@ def main():
 token_wait: 200ms
 tokens:
   key: {{value: {{from: {{env: KEY}}}}}}
-  gone: {{oauth2: {{token_url: "http://127.0.0.1:{nobody}/token", client_id: x, client_secret: {{env: KEY}}}}}}
+  gone: {{oauth2: {{token_url: "http://127.0.0.1:{nobody}/token", client_id: x, client_secret: {{env: KEY}},
+    state: {{redis: {{url: "redis://127.0.0.1:{nobody}", key: {{env: KEY}}}}}}}}}}
 routes:
   - {{name: down, match: {{path: /down/}}, upstream: "http://127.0.0.1:{nobody}", inject: {{Authorization: "Bearer ${{key}}"}}}}
   - {{name: without, match: {{path: /without/}}, upstream: "http://127.0.0.1:{nobody}", inject: {{Authorization: "Bearer ${{gone}}"}}}}
@@ -103,7 +104,7 @@ scrape_configs:
 """)
     start(binary, "demo", "--listen", f"127.0.0.1:{well}", "--admin", f"127.0.0.1:{well_admin}")
     start(binary, "run", "--config", str(directory / "ill.yaml"), "--listen", f"127.0.0.1:{ill}",
-          "--admin", f"127.0.0.1:{ill_admin}", env={**os.environ, "KEY": "k"})
+          "--admin", f"127.0.0.1:{ill_admin}", env={**os.environ, "KEY": "k" * 32})
     start("prometheus", f"--config.file={directory}/prometheus.yaml", f"--storage.tsdb.path={directory}/data",
           f"--web.listen-address=127.0.0.1:{prometheus_port}", "--log.level=warn")
     wait_for(f"http://127.0.0.1:{well_admin}/livez", "the demo")

@@ -41,4 +41,5 @@ mod rejection;
 mod renewal;
 mod secrets;
 mod state;
+mod store;
 mod transport;

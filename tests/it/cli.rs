@@ -213,6 +213,9 @@ fn example() -> String {
     for name in ["client-secret", "password", "refresh-token", "service-account-token", "caller"] {
         fs::write(path.join(name), "canary-secret").unwrap();
     }
+    for name in ["store-key", "redis-password"] {
+        fs::write(path.join(name), "canary-secret-of-thirty-two-letters").unwrap();
+    }
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(path.join("key.pem"), key.serialize_pem()).unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["idp.example.com".to_owned()]).unwrap();

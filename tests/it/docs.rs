@@ -83,6 +83,7 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
     let token = bearerd::vocab::TokenName::parse("t").unwrap();
     let route = bearerd::vocab::RouteName::parse("r").unwrap();
     let _token = metrics.token(&token, &["x"]);
+    let _store = metrics.token_store(&token);
     let _route = metrics.route(&route, &["authorization".to_owned()]);
     let _rejected = metrics.rejected("x");
     let text = metrics.render();

@@ -28,7 +28,7 @@ pub enum ValueRule {
 }
 
 /// What an answer must say to count as a success; all conditions must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// Where to look.
@@ -38,7 +38,7 @@ pub struct Condition {
 }
 
 /// What a failed answer means, told by its body.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorRule {
     /// Only with one of these statuses; any if empty.
@@ -53,7 +53,7 @@ pub struct ErrorRule {
 }
 
 /// What an error of an issuer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Meaning {
     /// The refresh token is no good: run the initial request.

@@ -244,6 +244,13 @@ impl Call {
         secrets
     }
 
+    /// The secrets that say for whom it asks.
+    pub fn credentials(&self) -> Vec<&KeptSecret> {
+        let mut secrets = self.client.credentials();
+        secrets.extend(self.values().into_iter().filter_map(RequestValue::secret));
+        secrets
+    }
+
     /// Every template in it.
     pub fn templates(&self) -> Vec<&Template> {
         let mut templates: Vec<&Template> =

@@ -21,7 +21,7 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.')
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The `client_auth` setting.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// HTTP Basic with id and secret form-encoded first, as RFC 6749 section 2.3.1 demands.
@@ -41,7 +41,7 @@ pub enum Style {
 }
 
 /// Settings of `private_key_jwt`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateKeyJwt {
     /// The private key, PEM.
@@ -59,7 +59,7 @@ pub struct PrivateKeyJwt {
 }
 
 /// Settings of `client_secret_jwt`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientSecretJwt {
     /// The `aud` claim; the token URL unless said otherwise.
@@ -171,12 +171,18 @@ impl ClientAuth {
 
     /// The secrets that a change of content should try again at once.
     pub fn secrets(&self) -> Vec<&KeptSecret> {
+        let mut secrets = self.credentials();
+        if let Style::Assertion(source) = &self.style {
+            secrets.push(source);
+        }
+        secrets
+    }
+
+    /// The secrets that belong to one client and to no other.
+    pub fn credentials(&self) -> Vec<&KeptSecret> {
         let mut secrets: Vec<_> = self.secret.iter().collect();
-        secrets.extend(self.id.as_ref().and_then(RequestValue::secret));
-        match &self.style {
-            Style::PrivateKeyJwt(settings) => secrets.push(&settings.key),
-            Style::Assertion(source) => secrets.push(source),
-            _ => {}
+        if let Style::PrivateKeyJwt(settings) = &self.style {
+            secrets.push(&settings.key);
         }
         secrets
     }

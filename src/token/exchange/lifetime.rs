@@ -17,7 +17,7 @@ use crate::vocab::{Mistake, Period, Placeholder, Pointer, scalar};
 const ABSURD: f64 = 10.0 * 365.25 * 86_400.0;
 
 /// One place to look for a lifetime; written as a map with one key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Expiry {
     /// Seconds from now, as a number or a numeric string.
@@ -37,7 +37,7 @@ pub enum Expiry {
 }
 
 /// The claim that tells a JWT's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {
     /// RFC 7519 section 4.1.4.
@@ -45,7 +45,7 @@ pub enum Claim {
 }
 
 /// A fixed length of time, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Assumed {
     /// This long.

@@ -23,7 +23,7 @@ use self::value::KeptSecret;
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::handle::{Current, Handle};
-use super::state::StateFile;
+use super::state::Store;
 use super::template::{Scope, Template};
 use crate::shutdown::Shutdown;
 use crate::vocab::{Moment, TokenName};
@@ -61,6 +61,8 @@ pub struct Exchange {
     pub revoke: Option<Revoke>,
     /// How answers are read.
     pub reading: Reading,
+    /// What outlives the process, or is shared with others.
+    pub state: Option<Store>,
 }
 
 /// What is known of the issuer's refresh tokens.
@@ -73,8 +75,6 @@ pub struct Refreshing {
     /// The configured refresh token, where the initial request is itself a refresh and there is
     /// no other credential (`grant: refresh_token`).
     pub seed: Option<KeptSecret>,
-    /// Where the newest one outlives the process.
-    pub state: Option<StateFile>,
 }
 
 /// How grants are withdrawn.
@@ -188,7 +188,18 @@ impl Exchange {
     /// The secrets whose change is worth a new try.
     #[must_use]
     pub fn secrets(&self) -> Vec<&KeptSecret> {
-        self.calls().flat_map(Call::secrets).collect()
+        let mut secrets: Vec<_> = self.calls().flat_map(Call::secrets).collect();
+        if let Some(Store::Shared(store)) = &self.state {
+            secrets.extend(store.secrets());
+        }
+        secrets
+    }
+
+    /// The secrets that say for whom a token is asked for. An assertion is none: each program and
+    /// each hour has another one for the same client.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<&KeptSecret> {
+        self.calls().flat_map(Call::credentials).collect()
     }
 
     /// The templates of all requests.

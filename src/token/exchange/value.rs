@@ -1,6 +1,7 @@
 //! Values in requests to an issuer: templates, or secrets by reference.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -89,6 +90,13 @@ impl PartialEq for KeptSecret {
 
 impl Eq for KeptSecret {}
 
+impl Hash for KeptSecret {
+    /// Where the secret is found; its content is no part of a definition.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+    }
+}
+
 impl<'de> Deserialize<'de> for KeptSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = At::<SecretRef>::deserialize(deserializer)?;
@@ -107,7 +115,7 @@ impl JsonSchema for KeptSecret {
 }
 
 /// One value of a request: a text with references, or `{file: ..}` / `{env: ..}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RequestValue {
     /// A text.
     Text(Template),
@@ -149,7 +157,7 @@ impl RequestValue {
 }
 
 /// A JSON body with values in it; order and kinds of numbers are kept.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum JsonBody {
     /// `null`, `true`, `false` or a number.
     Plain(serde_json::Value),

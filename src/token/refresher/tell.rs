@@ -37,6 +37,29 @@ impl Refresher {
         }
     }
 
+    /// Another program has obtained the value.
+    pub(super) fn tell_adopted(&self, generation: u64, span: &Span, next: Option<Moment>) {
+        let now = Moment::now();
+        let metrics = self.handle.metrics();
+        metrics.consecutive_failures.set(0);
+        metrics.last_success.set(now.to_wall().0);
+        metrics.expiry.set(span.expires().map_or(0.0, |at| at.to_wall().0));
+        self.handle.tell(|report| {
+            report.failure = None;
+            report.consecutive_failures = 0;
+            report.last_success = Some(now);
+            report.last_means = "store";
+        });
+        tracing::info!(
+            token = %self.handle.name(),
+            means = "store",
+            generation,
+            lifetime_s = span.lifetime.map(|lifetime| lifetime.as_secs_f64()),
+            renew_in_s = next.map(|next| now.until(next).as_secs_f64()),
+            "token taken over"
+        );
+    }
+
     pub(super) fn tell_success(
         &self,
         means: Means,

@@ -15,13 +15,14 @@ use super::super::exchange::value::{JsonBody, KeptSecret, RequestValue};
 use super::super::exchange::{Exchange, Refreshing, Revoke};
 use super::super::rejection::Rejection;
 use super::super::schedule::Renew;
+use super::super::state;
 use super::super::template::Template;
 use super::Common;
 use crate::net::tls;
 use crate::vocab::{At, FieldName, Mistake, Period, Place, Pointer, Problems, Text, TokenName};
 
 /// The settings of one token that is fetched by declared requests.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Http")]
 pub struct Settings {
@@ -59,6 +60,9 @@ pub struct Settings {
     pub client_secret: Option<KeptSecret>,
     /// How the client proves itself: `basic` where it has a secret, else `none`.
     pub client_auth: Option<Style>,
+    /// Where the newest refresh token is kept over restarts (`file`), or by which the token is
+    /// shared with other programs (`redis`).
+    pub state: Option<state::Settings>,
     /// Allows `http://` to another machine.
     #[serde(default)]
     pub plaintext: bool,
@@ -76,7 +80,7 @@ pub struct Settings {
 }
 
 /// One request.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// `POST` unless said otherwise.
@@ -97,7 +101,7 @@ pub struct Request {
 }
 
 /// A second place to ask.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alternate {
     /// When the first answer has one of these statuses.
@@ -107,7 +111,7 @@ pub struct Alternate {
 }
 
 /// A refresh request.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
     /// The request.
@@ -121,7 +125,7 @@ pub struct RefreshRequest {
 }
 
 /// A request that withdraws a value.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
     /// The request; `${self.name}` are the fields of what is withdrawn.
@@ -134,7 +138,7 @@ pub struct RevokeRequest {
 }
 
 /// Where in an answer the value is.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(untagged)]
 pub enum ValueSettings {
     /// A string.
@@ -144,7 +148,7 @@ pub enum ValueSettings {
 }
 
 /// A key and a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicSettings {
     /// The pointers to the key and the secret.
@@ -182,7 +186,7 @@ impl<'de> Deserialize<'de> for ValueSettings {
 }
 
 /// A failed answer that blames a parent; see [`Rejection`] for the conditions.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParentFaultSettings {
     /// The status codes that the rule is about.
@@ -248,8 +252,14 @@ impl Settings {
                 .as_ref()
                 .map_or(2, |refresh| refresh.fallback_after.max(1)),
             seed: None,
-            state: None,
         };
+        if matches!(self.state, Some(state::Settings::File(_))) && self.refresh.is_none() {
+            let mistake = Mistake::new("a `state` file keeps refresh tokens, and there are none");
+            problems.add(place, mistake.hint("add `refresh`, or remove `state`"));
+        }
+        let revokes = self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown);
+        state::check_revocation(self.state.as_ref(), revokes, place, problems);
+        let state = self.state.as_ref().and_then(|state| state.plan(problems));
         // All requests are looked at before any mistake ends the planning.
         let acquire = self.call(&self.acquire, place, problems);
         let refresh = self.refresh.as_ref().map(|r| self.call(&r.request, place, problems));
@@ -267,7 +277,8 @@ impl Settings {
             Some(call) => Some(call?),
             None => None,
         };
-        Some(Exchange { acquire: acquire?, refresh, refreshing, revoke, reading: self.reading() })
+        let reading = self.reading();
+        Some(Exchange { acquire: acquire?, refresh, refreshing, revoke, reading, state })
     }
 
     fn reading(&self) -> Reading {

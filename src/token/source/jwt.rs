@@ -20,7 +20,7 @@ use super::Common;
 use crate::vocab::{Moment, Period, TokenName, Wall};
 
 /// The settings of one signed token.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Jwt")]
 pub struct Settings {

@@ -26,12 +26,13 @@ use super::grant::Grant;
 use super::handle::Handle;
 use super::rejection::Rejection;
 use super::schedule::Renew;
+use super::state::Store;
 use super::template::Template;
 use crate::net::tls;
 use crate::vocab::{Mistake, Place, Problems, TokenName};
 
 /// The settings of one token: a map with one key, the kind.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// An OAuth 2.0 token endpoint (RFC 6749).
@@ -177,6 +178,21 @@ impl Source {
             Self::Jwt(signer) => signer.secrets(),
             Self::Value(reader) => vec![reader.secret()],
         }
+    }
+
+    /// The secrets that say for whom the token is.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<&KeptSecret> {
+        match self {
+            Self::Exchange(exchange) => exchange.credentials(),
+            Self::Jwt(_) | Self::Value(_) => self.secrets(),
+        }
+    }
+
+    /// What of the token outlives the process, or is shared with others.
+    #[must_use]
+    pub fn state(&self) -> Option<&Store> {
+        self.exchange().and_then(|exchange| exchange.state.as_ref())
     }
 
     /// The templates that name other tokens.

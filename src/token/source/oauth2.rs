@@ -26,7 +26,7 @@ const SECRET_PARAMS: [&str; 5] =
     ["assertion", "client_assertion", "client_secret", "password", "refresh_token"];
 
 /// The grants (RFC 6749 section 4 and 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
     /// Section 4.4.
@@ -49,7 +49,7 @@ impl GrantType {
 }
 
 /// The settings of one OAuth 2.0 token.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Oauth2")]
 pub struct Settings {
@@ -82,8 +82,9 @@ pub struct Settings {
     /// How refresh requests differ.
     #[serde(default)]
     pub refresh: Refresh,
-    /// Where the newest refresh token is kept over restarts; needed where the issuer's refresh
-    /// tokens serve once and there is no other grant.
+    /// Where the newest refresh token is kept over restarts (`file`), or by which the token is
+    /// shared with other programs (`redis`). A file is needed where the issuer's refresh tokens
+    /// serve once and there is no other grant.
     pub state: Option<state::Settings>,
     /// Withdraws tokens (RFC 7009) that are no longer needed; never by default.
     pub revoke: Option<RevokeSettings>,
@@ -101,7 +102,7 @@ pub struct Settings {
 }
 
 /// How refresh requests differ from the initial one.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Refresh {
     /// `false`: refresh tokens are not used, the initial grant runs each time.
@@ -121,7 +122,7 @@ impl Default for Refresh {
 }
 
 /// How tokens are withdrawn.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeSettings {
     /// The revocation endpoint; without `https://` it takes the place of the token URL's last
@@ -179,8 +180,8 @@ impl Settings {
                 reusable: self.refresh.reusable,
                 fallback_after: self.refresh.fallback_after.max(1),
                 seed: self.refresh_token.clone().filter(|_| self.grant == GrantType::RefreshToken),
-                state: self.state.as_ref().filter(|_| refreshes).map(state::Settings::store),
             },
+            state: self.state.as_ref().and_then(|state| state.plan(problems)),
             revoke: self.revoke(
                 &client(style.or_audience(&self.token_url.with_all("x"))),
                 refreshes,
@@ -262,18 +263,18 @@ impl Settings {
         if !uses(GrantType::RefreshToken) {
             idle(self.refresh_token.is_some(), "refresh_token", "refresh_token");
         }
+        let file = matches!(self.state, Some(state::Settings::File(_)));
         if uses(GrantType::ClientCredentials) {
-            idle(self.state.is_some(), "state", "refresh_token");
+            idle(file, "state: {file: ..}", "refresh_token");
         }
-        if self.state.is_some() && !self.refresh.enabled {
-            let mistake = Mistake::new("`state` keeps refresh tokens, which are not enabled");
+        if file && !self.refresh.enabled {
+            let mistake =
+                Mistake::new("a `state` file keeps refresh tokens, which are not enabled");
             problems
                 .add(place, mistake.hint("remove `state`, or `enabled: false` under `refresh`"));
         }
-        if self.state.is_some() && self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown) {
-            let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
-            problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));
-        }
+        let revokes = self.revoke.as_ref().is_some_and(|revoke| revoke.on_shutdown);
+        state::check_revocation(self.state.as_ref(), revokes, place, problems);
     }
 
     fn grant_members(&self) -> Vec<(String, RequestValue)> {

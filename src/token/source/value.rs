@@ -16,7 +16,7 @@ use super::Common;
 use crate::vocab::{Moment, Period};
 
 /// The settings of one ready-made token.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Value")]
 pub struct Settings {

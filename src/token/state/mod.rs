@@ -1,4 +1,5 @@
-//! What of a token outlives the process: its newest refresh token.
+//! What of a token lives outside the process: its newest refresh token in a file, or all of it in
+//! a store that many programs share ([`shared`]).
 //!
 //! Issuers that give one-time refresh tokens leave the program with nothing but the last one. It
 //! is written before it is used; what cannot be written is kept in memory and written later, so
@@ -6,6 +7,7 @@
 
 mod file;
 mod keeper;
+pub mod shared;
 
 use std::path::PathBuf;
 
@@ -15,23 +17,79 @@ use serde::{Deserialize, Serialize};
 
 pub use self::file::{StateError, StateFile};
 pub(super) use self::keeper::Keeper;
-use crate::vocab::{At, Secret, Text};
+use super::identity::hex;
+use crate::vocab::{At, Mistake, Place, Problems, Secret, Text};
 
-/// Where the newest refresh token is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Where a token is kept beyond the process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Settings {
     /// A file, which only its owner can read. Its directory must exist and be writable; programs
     /// that share the file take over each other's tokens.
     File(At<Text>),
+    /// A Redis, by which programs share the token.
+    Redis(Box<shared::Settings>),
 }
 
 impl Settings {
-    /// The file.
+    /// The place, and every mistake that shows without going there.
+    pub(super) fn plan(&self, problems: &mut Problems) -> Option<Store> {
+        match self {
+            Self::File(path) => Some(Store::File(StateFile::new(PathBuf::from(path.as_str())))),
+            Self::Redis(settings) => {
+                settings.check(problems);
+                match shared::Plan::new(settings) {
+                    Ok(plan) => Some(Store::Shared(Box::new(plan))),
+                    Err(error) => {
+                        problems.add(settings.url.place, Mistake::new(error.to_string()));
+                        None
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What one program withdraws at its end would be gone for the next one, and for those that share
+/// it.
+pub(super) fn check_revocation(
+    state: Option<&Settings>,
+    on_shutdown: bool,
+    place: Place,
+    problems: &mut Problems,
+) {
+    if state.is_some() && on_shutdown {
+        let mistake = Mistake::new("`revoke` would withdraw at the end what `state` keeps");
+        problems.add(place, mistake.hint("say `on_shutdown: false` under `revoke`"));
+    }
+}
+
+/// A place beyond the process.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// For the newest refresh token.
+    File(StateFile),
+    /// For the token itself, shared with other programs.
+    Shared(Box<shared::Plan>),
+}
+
+impl Store {
+    /// The file, if it is one.
     #[must_use]
-    pub fn store(&self) -> StateFile {
-        let Self::File(path) = self;
-        StateFile::new(PathBuf::from(path.as_str()))
+    pub const fn file(&self) -> Option<&StateFile> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// The shared store, if it is one.
+    #[must_use]
+    pub const fn shared(&self) -> Option<&shared::Plan> {
+        match self {
+            Self::File(_) => None,
+            Self::Shared(plan) => Some(plan),
+        }
     }
 }
 
@@ -48,13 +106,8 @@ pub struct Kept {
 /// The mark by which a configured refresh token is known again; it tells nothing of the token.
 #[must_use]
 pub fn mark(seed: &Secret) -> String {
-    use std::fmt::Write as _;
     let hash = digest::digest(&digest::SHA256, seed.expose().as_bytes());
-    hash.as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
-        let written = write!(text, "{byte:02x}");
-        debug_assert!(written.is_ok(), "writing to a String cannot fail");
-        text
-    })
+    hex(&hash.as_ref()[..8])
 }
 
 /// The file's content.
