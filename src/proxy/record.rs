@@ -99,7 +99,7 @@ impl Drop for Record {
                 bytes = self.bytes,
                 aborted = !self.whole,
                 refusal = self.refusal,
-                took = ?took,
+                seconds = took.as_secs_f64(),
                 "request"
             );
         }
