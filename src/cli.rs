@@ -1,5 +1,7 @@
 //! The command line. The only file that prints to standard output.
 
+mod init;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::init::Init;
 use crate::app::{self, StartError};
 use crate::config::{self, Loaded, Overrides};
 use crate::demo;
@@ -31,6 +34,8 @@ enum Command {
     Run(Run),
     /// Check a configuration and say what it would do
     Check(ConfigFile),
+    /// Write a configuration, from flags and a few questions
+    Init(Box<Init>),
     /// Obtain one token and tell about it
     Token(Token),
     /// Run the proxy in front of an issuer and an API of its own, to try it out
@@ -111,6 +116,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(run) => run.run(),
         Command::Check(file) => file.check(),
+        Command::Init(init) => init.run(),
         Command::Token(token) => token.run(),
         Command::Demo(demo) => demo.run(),
         Command::Health(health) => health.run(),

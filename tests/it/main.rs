@@ -17,6 +17,7 @@ mod framing;
 mod guard;
 mod http2;
 mod http2_upstream;
+mod init;
 mod intermediary;
 mod kinds;
 mod layers;

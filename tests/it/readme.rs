@@ -82,7 +82,7 @@ fn every_slug_is_named() {
 
 #[test]
 fn every_command_and_flag_is_named() {
-    for command in ["run", "check", "token", "demo", "health", "schema"] {
+    for command in ["run", "init", "check", "token", "demo", "health", "schema"] {
         assert!(README.contains(&format!("bearerd {command}")), "{command}");
         let output =
             Command::new(env!("CARGO_BIN_EXE_bearerd")).args([command, "--help"]).output().unwrap();
