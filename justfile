@@ -24,6 +24,14 @@ lint:
 e2e:
     tests/e2e/run
 
+# curl, npm's ws, PyPI's websockets and grpcio, with and without the program between
+interop *suites:
+    tests/interop/run {{suites}}
+
+# gigabytes, slow readers, clients that leave, races, a million requests
+scale *steps:
+    tests/scale/run {{steps}}
+
 # side by side with nginx and others; see bench/README.md
 bench *args:
     bench/run {{args}}

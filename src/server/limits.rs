@@ -16,7 +16,9 @@ pub struct Limits {
     pub idle: Period,
     /// Longest pause within a request's body. Default `30s`.
     pub body_idle: Period,
-    /// Longest time for which a client may refuse to take more of an answer. Default `30s`.
+    /// Longest time for which a client may refuse to take more of an answer. The system of a slow
+    /// client makes room in large steps, 64 KiB on the same machine: at 1 KiB a second it seems to
+    /// refuse for a minute or two. Default `3m`.
     pub write_idle: Period,
     /// Most bytes of a head, in either direction: start line and header fields. Default `64KiB`.
     pub head_size: Size,
@@ -54,7 +56,7 @@ impl Default for Limits {
             head: Period::secs(10),
             idle: Period::secs(60),
             body_idle: Period::secs(30),
-            write_idle: Period::secs(30),
+            write_idle: Period::secs(180),
             head_size: Size::kib(64),
             head_fields: 100,
             connections: 10_000,

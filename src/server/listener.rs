@@ -14,6 +14,11 @@ const BACKLOG: i32 = 1024;
 /// nothing for hours does not outlive its reader.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Most bytes of answers that the kernel holds for a client that does not take them. It would
+/// hold megabytes, and say nothing while a slow client takes them one by one.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
+
 /// The pauses after failures to accept: from this, doubling …
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,6 +44,8 @@ impl Listener {
         // Accepted sockets inherit these, which saves a call for each.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_notsent_lowat(UNSENT)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

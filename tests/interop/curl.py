@@ -1,7 +1,6 @@
 """curl against an origin, directly and through the program: equal but for `Via`, the forwarding
 fields, the credential, and what is about one connection."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -98,8 +97,7 @@ CASES = [
     ["--ignore-content-length", "URL/close"],
 ]
 
-# What curl says itself to the program alone, and what the program may change.
-HTTP2 = [["--http2-prior-knowledge"], ["--http2-prior-knowledge", "-Z"]]
+# What the program may change.
 FOREIGN = {"via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "authorization"}
 HOP = {"connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings", "te", "transfer-encoding", "x-hop"}
 
@@ -169,6 +167,10 @@ def differs(case, direct, proxied, version=False):
         bodies = [{name: body[:8] for name, body in of.items()} for of in bodies]
     if "-F" in case or "--form-string" in case:
         bodies = [{name: len(body) for name, body in of.items()} for of in bodies]
+    if version and direct["code"] != 0:
+        # A reset may overtake what was sent before it, even the head.
+        direct, proxied = ({**result, "bodies": {}, "heads": []} for result in (direct, proxied))
+        bodies = [{}, {}]
     # What `-I` writes is the head.
     if "-I" not in case and bodies[0] != bodies[1]:
         return f"other bodies: {str(bodies[0])[:200]} and {str(bodies[1])[:200]}"
@@ -187,20 +189,24 @@ def differs(case, direct, proxied, version=False):
     return None
 
 
+def is_about_1(case):
+    """Cases of HTTP/1 itself. And with prior knowledge curl before 7.89 fails at a second request on one
+    connection, whatever the server."""
+    options = {"-0", "--http2", "--tr-encoding", "--request-target", "URL/hints", "-L", "-Z"}
+    several = sum(argument.startswith("URL") for argument in case) > 1
+    fields = any("Connection" in argument or "Transfer-Encoding" in argument for argument in case)
+    return several or fields or bool(options & set(case))
+
+
 def main():
     origin = Origin()
     wrong = []
     count = 0
-    variants = [("HTTP/1.1", [])]
-    if os.environ.get("INTEROP_HTTP2", "1") == "1":
-        variants.append(("HTTP/2", ["--http2-prior-knowledge"]))
+    variants = [("HTTP/1.1", []), ("HTTP/2", ["--http2-prior-knowledge"])]
     with Program(plain(origin.port)) as program:
         for name, flags in variants:
             for case in CASES:
-                # These are about HTTP/1 itself.
-                about_1 = {"-0", "--http2", "--tr-encoding", "--request-target", "URL/hints"}
-                about_1 |= {"-H Connection: X-Hop"} if flags else set()
-                if flags and (about_1 & set(case) or any("Connection" in a or "Transfer-Encoding" in a for a in case)):
+                if flags and is_about_1(case):
                     continue
                 count += 1
                 results = []

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::{Sidecar, Upstream, eventually};
 
 const SOON: Duration = Duration::from_secs(3);
@@ -145,6 +147,36 @@ fn a_client_that_takes_nothing_is_closed() {
     let active = "bearerd_upstream_connections{route=\"route-1\",state=\"active\"}";
     sidecar.await_metric(active, 0.0);
     sidecar.await_metric("bearerd_connections", 0.0);
+}
+
+#[test]
+fn a_client_that_takes_little_is_not_one_that_takes_nothing_p13() {
+    const SIZE: usize = 16 << 20;
+    let upstream = Upstream::run(|conversation| {
+        conversation.request()?;
+        conversation.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"))?;
+        conversation.send(vec![7; SIZE])
+    });
+    let sidecar = Sidecar::limited(&upstream, "write_idle: 1s");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&sidecar.address.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut buffer, mut count) = (vec![0_u8; 64 * 1024], 0);
+    let began = SystemTime::now();
+    loop {
+        let slowly = began.elapsed().unwrap() < SOON;
+        let most = if slowly { 1024 } else { buffer.len() };
+        match stream.read(&mut buffer[..most]).expect("no reset") {
+            0 => break,
+            some => count += some,
+        }
+        if slowly {
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+    assert!(count > SIZE, "{count}");
 }
 
 #[test]

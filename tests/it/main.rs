@@ -11,6 +11,7 @@ mod cli;
 mod custom;
 mod docs;
 mod doubles;
+mod duties;
 mod educates;
 mod examples;
 mod framing;
