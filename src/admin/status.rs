@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::telemetry::journal::Inspect;
 use crate::telemetry::summary::{Summary, Traffic};
 use crate::token::Tokens;
-use crate::token::handle::{Current, Handle, Report};
+use crate::token::handle::{Current, Handle};
+use crate::token::report::Report;
 use crate::vocab::{Moment, Wall};
 
 /// For so long after an upstream's last rejection a token counts as rejected: others of its

@@ -35,6 +35,7 @@ pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Pr
             }
         }
         secrets(&config, &plans, &mut warnings, &mut problems);
+        written_credentials(&config, &mut warnings);
         references(&config, &plans, &mut problems);
         cycles(&config, &plans, &mut problems);
         states(&config, &plans, &mut problems);
@@ -77,6 +78,36 @@ fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems
             }
         }
     }
+}
+
+/// A credential that stands in the file itself is in every copy of it, and nothing renews it.
+fn written_credentials(config: &Config, warnings: &mut Vec<String>) {
+    let fields = config.routes.iter().flat_map(|route| &route.inject);
+    for (name, field) in fields {
+        let Some(text) = field.value.template().written() else { continue };
+        let name = name.as_header();
+        if is_credential(name.as_str(), text) {
+            warnings.push(format!(
+                "the value of `{name}` in line {} looks like a credential that stands in the \
+                 configuration; keep it in a file and inject it as a token of the kind `value`",
+                field.place.line
+            ));
+        }
+    }
+}
+
+/// By the field's name, or by the value's scheme or form.
+fn is_credential(name: &str, value: &str) -> bool {
+    const NAMES: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+    const WORDS: [&str; 6] = ["token", "secret", "password", "apikey", "api-key", "access-key"];
+    const SCHEMES: [&str; 3] = ["bearer ", "basic ", "token "];
+    let lower = value.to_ascii_lowercase();
+    !value.is_empty()
+        && (NAMES.contains(&name)
+            || WORDS.iter().any(|word| name.contains(word))
+            || SCHEMES.iter().any(|scheme| lower.starts_with(scheme))
+            // The head of a JWT, `{"` in base64url.
+            || value.starts_with("eyJ"))
 }
 
 /// Who reaches `listen` has the tokens' authority, so others than this machine's programs must

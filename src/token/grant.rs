@@ -22,6 +22,8 @@ pub struct Grant {
     pub lifetime: Option<Duration>,
     /// How long the refresh token holds, where the issuer says so.
     pub refresh_lifetime: Option<Duration>,
+    /// Whether an OAuth answer did not say the value's type (RFC 6749 section 5.1).
+    pub untyped: bool,
 }
 
 impl Grant {
@@ -34,6 +36,7 @@ impl Grant {
             refresh_token: None,
             lifetime: None,
             refresh_lifetime: None,
+            untyped: false,
         }
     }
 

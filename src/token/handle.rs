@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::failure::{Failure, Reason};
 use super::grant::Grant;
 use super::present::Presentation;
 use super::rejection::Rejection;
+use super::report::Report;
 use crate::telemetry::metrics::TokenMetrics;
 use crate::vocab::{Moment, TokenName};
 
@@ -68,33 +71,6 @@ pub enum Asked {
     Held(Duration),
 }
 
-/// Where a token stands, for people.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// The last failure, while it lasts.
-    pub failure: Option<Failure>,
-    /// Failures in a row.
-    pub consecutive_failures: u32,
-    /// When the next attempt is due.
-    pub next_attempt: Option<Moment>,
-    /// When the last success was.
-    pub last_success: Option<Moment>,
-    /// By which request the current value came: `acquire` or `refresh`; `store` if another program
-    /// has sent it.
-    pub last_means: &'static str,
-    /// The store that the token is shared by, if it is.
-    pub store: Option<StoreReport>,
-}
-
-/// Where a token's shared store stands, for people.
-#[derive(Debug, Clone)]
-pub struct StoreReport {
-    /// Where it is.
-    pub place: String,
-    /// Why it cannot be used; empty if it can.
-    pub fault: String,
-}
-
 /// Makes a value for one use.
 pub(super) type Mint = Box<dyn Fn() -> Result<Grant, Failure> + Send + Sync>;
 
@@ -114,6 +90,8 @@ struct Shared {
     report: Mutex<Report>,
     rejections: Vec<Rejection>,
     dependents: Mutex<Vec<Weak<Presentation>>>,
+    /// The tasks of tokens that are made from this one.
+    children: TaskTracker,
     mint: OnceLock<Mint>,
     metrics: TokenMetrics,
 }
@@ -159,6 +137,7 @@ impl Handle {
             report: Mutex::default(),
             rejections,
             dependents: Mutex::default(),
+            children: TaskTracker::new(),
             mint: OnceLock::new(),
             metrics,
         }))
@@ -211,6 +190,17 @@ impl Handle {
             expires: current.expires,
             usable_until: current.usable_until,
         }))
+    }
+
+    /// Says that a token is made from this one for as long as the answer is kept.
+    pub(super) fn child(&self) -> TaskTrackerToken {
+        self.0.children.token()
+    }
+
+    /// Returns when no token is made from this one any more.
+    pub(super) async fn childless(&self) {
+        self.0.children.close();
+        self.0.children.wait().await;
     }
 
     /// Has [`Self::fresh`] make a value for each use.
@@ -268,6 +258,18 @@ impl Handle {
         demand.pending = true;
         self.0.poke.notify_one();
         Rejected::Renewing
+    }
+
+    /// How long nothing would come of [`Self::reject`] because of the last renewal that was asked
+    /// for; no time while one is on its way.
+    #[must_use]
+    pub fn forced_again_in(&self) -> Duration {
+        let demand = lock(&self.0.demand);
+        if demand.renewing || demand.pending {
+            return Duration::ZERO;
+        }
+        let again = demand.last_forced.map(|last| last + FORCED_INTERVAL);
+        again.map_or(Duration::ZERO, |again| Moment::now().until(again))
     }
 
     /// Whether the next attempt is so near (a second, or a tenth of the lifetime) that to bring it

@@ -17,6 +17,7 @@ pub mod present;
 pub mod purse;
 mod refresher;
 pub mod rejection;
+pub mod report;
 pub mod schedule;
 mod sign;
 pub mod source;

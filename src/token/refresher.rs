@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::share::{keep_lease, news};
 use super::exchange::{Fetched, Means, Try};
@@ -43,6 +44,8 @@ pub(super) struct Refresher {
     handle: Handle,
     source: Arc<Source>,
     parents: BTreeMap<TokenName, Handle>,
+    /// Says to the parents that this token is made from them.
+    _child_of: Vec<TaskTrackerToken>,
     stop: Shutdown,
     schedule: Schedule,
     purse: Purse,
@@ -63,6 +66,8 @@ pub(super) struct Refresher {
     awaited: Option<watch::Receiver<u64>>,
     /// Replaced grants that are to be withdrawn, and when.
     retired: Vec<(Moment, Arc<Grant>)>,
+    /// That the issuer does not say a value's type is told once.
+    told_untyped: bool,
     /// Grants whose refresh tokens an initial grant has left behind, to be withdrawn at the end.
     left: VecDeque<Arc<Grant>>,
 }
@@ -98,6 +103,7 @@ impl Refresher {
         Self {
             handle,
             source,
+            _child_of: parents.values().map(Handle::child).collect(),
             parents,
             stop,
             schedule: Schedule::new(renew),
@@ -110,6 +116,7 @@ impl Refresher {
             carried: None,
             awaited: None,
             retired: Vec::new(),
+            told_untyped: false,
             left: VecDeque::new(),
         }
     }
@@ -289,6 +296,7 @@ impl Refresher {
     /// Puts a grant in use and says when to renew it.
     async fn accept(&mut self, means: Means, fetched: Fetched) -> Option<Moment> {
         let Fetched { grant, sent } = fetched;
+        self.tell_untyped(&grant);
         self.keep(&grant).await;
         self.share(&grant, means, sent).await;
         self.carried = None;
@@ -328,12 +336,14 @@ impl Refresher {
     fn note(&mut self, failure: Failure) -> Moment {
         let now = Moment::now();
         let usable = self.handle.usable().map(|current| current.usable_until);
-        let next = self.schedule.failed(&failure, usable, now, fastrand::f64());
+        let mut next = self.schedule.failed(&failure, usable, now, fastrand::f64());
         if failure.retry_after.is_some() {
             self.hold = next;
         }
-        if let Some((name, _)) = &failure.parent {
-            self.awaited = self.parents.get(name).map(Handle::follow);
+        if let Some(parent) = failure.parent.as_ref().and_then(|(name, _)| self.parents.get(name)) {
+            // Sooner it would be refused with the same value, unless there is another one before.
+            next = next.max(now + parent.forced_again_in());
+            self.awaited = Some(parent.follow());
         }
         self.tell_failure(&failure, usable.is_some(), now.until(next));
         self.failure = Some(failure);

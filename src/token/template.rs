@@ -23,6 +23,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 pub struct Template {
     pieces: Vec<Piece>,
     place: Place,
+    /// Whether a part comes from the environment.
+    has_env: bool,
 }
 
 impl PartialEq for Template {
@@ -94,6 +96,7 @@ impl Template {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
+        let mut has_env = false;
         while let Some(start) = rest.find("${") {
             let (before, from) = rest.split_at(start);
             if let Some(before) = before.strip_suffix('$') {
@@ -109,6 +112,7 @@ impl Template {
             let reference = &from[2..end];
             if reference.starts_with("env.") {
                 literal.push_str(&variable(reference)?);
+                has_env = true;
             } else {
                 if !literal.is_empty() {
                     pieces.push(Piece::Literal(std::mem::take(&mut literal)));
@@ -121,13 +125,14 @@ impl Template {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal));
         }
-        Ok(Self { pieces, place: Place::default() })
+        Ok(Self { pieces, place: Place::default(), has_env })
     }
 
     /// A text without references.
     #[must_use]
     pub fn literal(text: &str) -> Self {
-        Self { pieces: vec![Piece::Literal(text.to_owned())], place: Place::default() }
+        let pieces = vec![Piece::Literal(text.to_owned())];
+        Self { pieces, place: Place::default(), has_env: false }
     }
 
     /// Says where the template stands.
@@ -170,6 +175,15 @@ impl Template {
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Token { .. } | Piece::Own { .. }))
+    }
+
+    /// The text, if all of it stands in the file.
+    #[must_use]
+    pub fn written(&self) -> Option<&str> {
+        match self.pieces.as_slice() {
+            [Piece::Literal(text)] if !self.has_env => Some(text),
+            _ => None,
+        }
     }
 
     /// The literal parts, for checks on what may stand in a header or URL.
@@ -353,7 +367,7 @@ impl<'de> Deserialize<'de> for Template {
 
 impl Placeholder for Template {
     fn placeholder() -> Self {
-        Self { pieces: Vec::new(), place: Place::default() }
+        Self::literal("")
     }
 }
 

@@ -186,6 +186,35 @@ fn a_token_that_needs_a_proof_is_refused_and_a_missing_type_taken_f19() {
     }
 }
 
+/// F19: once a token, and by its name.
+#[test]
+fn a_missing_type_is_told_once_for_each_token_f19() {
+    let untyped = || Reply::json(200, &serde_json::json!({"access_token": "a", "expires_in": 1}));
+    let (issuer, upstream) = (Issuer::run(move |_| untyped()), Upstream::ok());
+    let token = |name: &str| {
+        format!(
+            "{name}: {{oauth2: {{token_url: \"{}\", client_id: me, \
+             client_secret: {{file: DIR/secret}}}}}}",
+            issuer.url()
+        )
+    };
+    let config = format!(
+        "tokens: {{{}, {}}}\nroutes: [{{upstream: \"{}\", \
+         inject: {{Authorization: \"Bearer ${{one}}\", X-Other: \"${{two}}\"}}}}]\n",
+        token("one"),
+        token("two"),
+        upstream.url()
+    );
+    let sidecar = Sidecar::start(&config);
+    issuer.await_posts(6);
+    let log = sidecar.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("no token_type")).collect();
+    assert_eq!(told.len(), 2, "{log}");
+    for name in ["token=one", "token=two"] {
+        assert!(told.iter().any(|line| line.contains(name)), "{told:?}");
+    }
+}
+
 /// F20, with zero, negative and absurd lifetimes read as "not said".
 #[test]
 fn an_odd_lifetime_is_five_minutes_and_never_a_failure_f20() {

@@ -33,6 +33,7 @@
 mod support;
 
 mod answers;
+mod chain;
 mod clock;
 mod full_scale;
 mod outage;
@@ -40,6 +41,7 @@ mod process;
 mod rejection;
 mod renewal;
 mod secrets;
+mod soak;
 mod state;
 mod store;
 mod transport;

@@ -329,3 +329,26 @@ fn a_mistake_in_a_flag_names_the_flag_and_not_a_place_in_the_file() {
         assert!(text.contains("bearerd.yaml: ") && text.contains("hint: "), "{text}");
     }
 }
+
+#[test]
+fn a_credential_that_stands_in_the_file_is_warned_about_and_not_shown() {
+    let route = |inject: &str| {
+        format!("routes: [{{upstream: 'https://api.example.com', inject: {{{inject}}}}}]\n")
+    };
+    for inject in [
+        "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.",
+        "Authorization: Basic Zm9vOmJhcg==",
+        "X-Api-Key: 0123456789abcdef",
+        "X-Session: {value: eyJhbGciOiJub25lIn0.e30.}",
+    ] {
+        let output = bearerd(&["check", "--config", &file("written", &route(inject))]);
+        let text = stdout(&output);
+        assert!(text.contains("warning: the value of `"), "{inject}: {text}");
+        assert!(text.contains("in line 1 looks like a credential"), "{inject}: {text}");
+        assert!(!text.contains("eyJ") && !text.contains("Zm9v"), "{text}");
+    }
+    for inject in ["Organization: acme", "Authorization: 'Bearer ${env.STATIC_API_KEY}'"] {
+        let output = bearerd(&["check", "--config", &file("unwritten", &route(inject))]);
+        assert!(!stdout(&output).contains("looks like"), "{inject}");
+    }
+}

@@ -150,9 +150,7 @@ impl Reading {
                 return Err(self.unsuccessful(answer, json, condition));
             }
         }
-        if self.oauth {
-            token_type_fits(json)?;
-        }
+        let untyped = self.oauth && token_type(json)?.is_none();
         let value = match &self.value {
             ValueRule::At(pointer) => Secret::from(carried(json, pointer)?),
             ValueRule::Basic(first, second) => {
@@ -162,6 +160,7 @@ impl Reading {
             }
         };
         let mut grant = Grant::of(value);
+        grant.untyped = untyped;
         for (name, pointer) in &self.fields {
             // A field is of no concern unless somebody names it: it never fails the grant.
             if let Some(text) = text_at(json, pointer).filter(|text| is_plain(text)) {
@@ -250,19 +249,18 @@ impl Reading {
     }
 }
 
-/// Types that need a proof beside the token cannot be presented (RFC 6749 section 7.1).
-fn token_type_fits(json: &Value) -> Result<(), Failure> {
-    match json.get("token_type").and_then(Value::as_str) {
-        Some(kind) if ["mac", "dpop", "pop"].iter().any(|bad| kind.eq_ignore_ascii_case(bad)) => {
+/// The token's type. Those that need a proof beside the token cannot be presented (RFC 6749
+/// section 7.1).
+fn token_type(json: &Value) -> Result<Option<&str>, Failure> {
+    let kind = json.get("token_type").and_then(Value::as_str);
+    let unfit =
+        |kind: &&str| ["mac", "dpop", "pop"].iter().any(|bad| kind.eq_ignore_ascii_case(bad));
+    match kind.filter(unfit) {
+        Some(kind) => {
             let text = format!("the token's type is `{}`, which needs a proof", cleaned(kind));
             Err(Failure::new(Reason::BadResponse, text))
         }
-        Some(_) => Ok(()),
-        None => {
-            static TOLD: std::sync::Once = std::sync::Once::new();
-            TOLD.call_once(|| tracing::warn!("an issuer sends no token_type; taken as bearer"));
-            Ok(())
-        }
+        None => Ok(kind),
     }
 }
 

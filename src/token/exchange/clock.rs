@@ -9,8 +9,9 @@ use crate::vocab::Wall;
 /// RFC 9110 section 10.2.3: seconds, or a date.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number beyond all is a very long time, not nothing.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let at = httpdate::parse_http_date(text).ok()?;
     let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
@@ -74,6 +75,7 @@ mod tests {
         };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
         assert_eq!(after("Tue, 14 Nov 2023 22:13:25 GMT"), Some(Duration::from_secs(5)));
+        assert_eq!(after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
         assert_eq!(after("-1"), None);
         assert_eq!(after("abc"), None);
     }
@@ -83,7 +85,10 @@ mod tests {
         fn fuzz_no_retry_after_panics(value in "[0-9A-Za-z ,:+.-]{0,40}", date in "[ -~]{0,40}") {
             // A number is that number of seconds; of anything else only an end in the future counts.
             let fields = fields(&[(header::RETRY_AFTER, &value), (header::DATE, &date)]);
-            let expected = value.trim().parse().ok().map(Duration::from_secs);
+            let digits = value.trim();
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let seconds = || digits.parse().unwrap_or(u64::MAX);
+            let expected = is_number.then(|| Duration::from_secs(seconds()));
             if expected.is_some() {
                 proptest::prop_assert_eq!(retry_after(&fields), expected);
             } else if httpdate::parse_http_date(value.trim()).is_err() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::exchange::Means;
 use super::super::failure::Failure;
+use super::super::grant::Grant;
 use super::super::schedule::Span;
 use super::Refresher;
 use crate::vocab::Moment;
@@ -34,6 +35,13 @@ impl Refresher {
             (_, false) => tracing::info!(
                 %token, reason, detail, usable, failures, retry_in_s, "token not obtained"
             ),
+        }
+    }
+
+    pub(super) fn tell_untyped(&mut self, grant: &Grant) {
+        if grant.untyped && !std::mem::replace(&mut self.told_untyped, true) {
+            let token = self.handle.name();
+            tracing::warn!(%token, "the issuer sends no token_type; the token is taken as bearer");
         }
     }
 

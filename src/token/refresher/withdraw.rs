@@ -36,6 +36,8 @@ impl Refresher {
     pub(super) async fn withdraw_all(&mut self) {
         let Some(revoke) = self.revoke() else { return };
         let on_shutdown = revoke.on_shutdown;
+        // What was made from this token may need it to be withdrawn, and ends before it.
+        drop(tokio::time::timeout(REVOKE_DEADLINE, self.handle.childless()).await);
         if let Some(current) = self.handle.current().filter(|_| on_shutdown) {
             self.withdraw(&current.grant).await;
         }

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::super::super::handle::{Handle, StoreReport};
+use super::super::super::handle::Handle;
+use super::super::super::report::StoreReport;
 use crate::telemetry::metrics::StoreMetrics;
 
 /// What is known of one token's store.

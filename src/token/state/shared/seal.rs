@@ -119,6 +119,7 @@ impl From<Document> for Stored {
                 refresh_token: document.refresh_token.map(Secret::from),
                 lifetime: document.lifetime_ms.map(Duration::from_millis),
                 refresh_lifetime: document.refresh_lifetime_ms.map(Duration::from_millis),
+                untyped: false,
             },
             means: if document.initial { Means::Acquire } else { Means::Refresh },
             sent_ms: document.sent_ms,
