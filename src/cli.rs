@@ -14,6 +14,7 @@ use self::init::Init;
 use crate::app::{self, StartError};
 use crate::config::{self, Loaded, Overrides};
 use crate::demo;
+use crate::server::Endpoint;
 use crate::telemetry::log::{self, Format};
 use crate::vocab::{TokenName, nearest};
 
@@ -57,7 +58,7 @@ struct ConfigFile {
 struct Addresses {
     /// Where clients connect, over the configuration's `listen`
     #[arg(long, value_name = "ADDR", env = "BEARERD_LISTEN")]
-    listen: Option<SocketAddr>,
+    listen: Option<Endpoint>,
     /// Where metrics and probes are served, over the configuration's `admin`
     #[arg(long, value_name = "ADDR", env = "BEARERD_ADMIN")]
     admin: Option<SocketAddr>,
@@ -70,8 +71,8 @@ struct Addresses {
 }
 
 impl Addresses {
-    const fn overrides(&self) -> Overrides {
-        Overrides { listen: self.listen, admin: self.admin, workers: self.workers }
+    fn overrides(&self) -> Overrides {
+        Overrides { listen: self.listen.clone(), admin: self.admin, workers: self.workers }
     }
 }
 
@@ -145,7 +146,7 @@ impl Run {
     fn run(&self) -> ExitCode {
         log::init(self.addresses.log);
         let overrides = self.addresses.overrides();
-        match self.file.load(overrides) {
+        match self.file.load(overrides.clone()) {
             Ok(loaded) => ended(app::run(loaded, Some(self.file.config.clone()), overrides)),
             Err(code) => code,
         }

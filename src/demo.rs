@@ -42,7 +42,7 @@ pub fn run(overrides: Overrides, print: impl FnOnce(&str) + Send) -> Result<(), 
     let file = SecretFile::create(&secret).map_err(StartError::Demo)?;
     let neighbours = Neighbours::start(secret).map_err(StartError::Demo)?;
     let text = configuration(&neighbours, &file.0);
-    let loaded = config::parse(&text, overrides)
+    let loaded = config::parse(&text, overrides.clone())
         .map_err(|problems| StartError::Demo(io::Error::other(format!("{problems:?}"))))?;
     let outcome = app::run_then(loaded, None, overrides, |bound| print(&greeting(bound, &text)));
     neighbours.shutdown.close();
@@ -97,7 +97,7 @@ impl Neighbours {
 /// Serves `handler` on a free loopback port and a thread of its own.
 fn serve<H: Handler>(handler: Arc<H>, shutdown: &Shutdown) -> io::Result<SocketAddr> {
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let address = listener.local_addr();
+    let address = listener.address().inet().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let workers = server::workers(1, Limits::default(), None, shutdown.clone());
     for worker in workers {
         let (handler, listener) = (Arc::clone(&handler), listener.try_clone()?);

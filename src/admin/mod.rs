@@ -144,7 +144,7 @@ impl Desk {
         let view = self.view.load();
         headers.get_all(HOST).iter().all(|value| {
             let host = Host::parse(value.as_bytes());
-            host.is_some_and(|(host, _)| view.hosts.allows(host, peer.local.ip()))
+            host.is_some_and(|(host, _)| view.hosts.allows(host, peer.ends.local()))
         })
     }
 

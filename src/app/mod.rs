@@ -4,6 +4,7 @@
 //! load on the data path can starve renewal or probes. The workers carry requests, each on a
 //! thread and runtime of its own.
 
+mod certificates;
 mod harden;
 mod notify;
 mod obtain;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
+use self::certificates::Certificates;
 use self::notify::Manager;
 pub use self::obtain::{ObtainError, obtain};
 use self::reload::Running;
@@ -27,7 +29,7 @@ use crate::admin::{Admin, RouteInfo, View};
 use crate::config::{Config, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
 use crate::proxy::{NoRandomNumbers, Proxy, State};
-use crate::server::{self, Counters, Hosts, Listener, Worker};
+use crate::server::{self, Counters, Endpoint, Hosts, Listener, SocketFile, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::token::Tokens;
@@ -44,10 +46,13 @@ pub enum StartError {
         /// The key of the configuration.
         key: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: Endpoint,
         /// Why.
         source: io::Error,
     },
+    /// The listener's certificate cannot be used any more.
+    #[error("`tls`: {0}")]
+    Certificate(String),
     /// A thread or runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -74,10 +79,10 @@ pub enum StartError {
 }
 
 /// The addresses that were really bound.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bound {
     /// Where clients connect.
-    pub proxy: SocketAddr,
+    pub proxy: Endpoint,
     /// Where metrics and probes are.
     pub admin: SocketAddr,
 }
@@ -104,9 +109,11 @@ pub fn run_then(
     harden::no_huge_pages();
     let metrics = Arc::new(Metrics::new()?);
     let config = &loaded.config;
-    let proxy_listener = bind("listen", config.listen.value.0)?;
-    let admin_listener = bind("admin", config.admin.value.0)?;
-    let bound = Bound { proxy: proxy_listener.local_addr(), admin: admin_listener.local_addr() };
+    let certificates = config.tls.as_ref().map(Certificates::new).transpose()?;
+    let (proxy_listener, _socket_file) = bind(config)?;
+    let proxy_listener = proxy_listener.with_tls(certificates.as_ref().map(Certificates::current));
+    let (admin_listener, admin) = bind_admin(config.admin.value.0)?;
+    let bound = Bound { proxy: proxy_listener.address(), admin };
     let control = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     // Requests end before the tokens do, and the probes tell of it to the last.
     let (requests, tokens) = (Shutdown::new(), Shutdown::new());
@@ -145,8 +152,11 @@ pub fn run_then(
             drop(tokens.spawn(worker.serve(vec![listener], Arc::clone(&admin))));
         }
         tracing::info!("listening proxy={} admin={}", bound.proxy, bound.admin);
-        listening(bound);
-        manager.ready(bound);
+        listening(bound.clone());
+        manager.ready(&bound);
+        if let Some(certificates) = certificates {
+            drop(tokens.spawn(certificates.follow(Arc::clone(&metrics), tokens.clone())));
+        }
         let (hangups, told) = (signals.reloads(), manager.clone());
         let following = tokens.spawn(running.follow(path, overrides, hangups, told));
         tokio::select! {
@@ -165,8 +175,24 @@ pub fn run_then(
     Ok(())
 }
 
-fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> {
-    Listener::bind(address).map_err(|source| StartError::Bind { key, address, source })
+/// The proxy's listener, and its file if it has one.
+fn bind(config: &Config) -> Result<(Listener, Option<SocketFile>), StartError> {
+    let endpoint = &config.listen.value;
+    let bound = match endpoint {
+        Endpoint::Inet(address) => Listener::bind(*address).map(|listener| (listener, None)),
+        Endpoint::Unix(path) => Listener::bind_unix(path, config.socket_mode.value.0)
+            .map(|(listener, file)| (listener, Some(file))),
+    };
+    bound.map_err(|source| StartError::Bind { key: "listen", address: endpoint.clone(), source })
+}
+
+/// The admin listener, and where it really is.
+fn bind_admin(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError> {
+    let failed =
+        |source| StartError::Bind { key: "admin", address: Endpoint::Inet(address), source };
+    let listener = Listener::bind(address).map_err(failed)?;
+    let bound = listener.address().inet().unwrap_or(address);
+    Ok((listener, bound))
 }
 
 /// As many as configured, else as many as this process may use (cgroup quotas count).

@@ -32,7 +32,7 @@ impl Manager {
     }
 
     /// Connections are accepted.
-    pub(super) fn ready(&self, bound: Bound) {
+    pub(super) fn ready(&self, bound: &Bound) {
         let Bound { proxy, admin } = bound;
         self.tell(&format!("READY=1\nSTATUS=Listening at {proxy}, admin at {admin}"));
     }
@@ -103,8 +103,8 @@ mod tests {
     }
 
     fn bound() -> Bound {
-        let address = "127.0.0.1:8080".parse().unwrap();
-        Bound { proxy: address, admin: address }
+        let admin = "127.0.0.1:8080".parse().unwrap();
+        Bound { proxy: crate::server::Endpoint::loopback(8080), admin }
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         let path = std::env::temp_dir().join(name);
         let receiver = UnixDatagram::bind(&path).unwrap();
         let manager = Manager::at(path.as_os_str()).unwrap();
-        manager.ready(bound());
+        manager.ready(&bound());
         assert!(heard(&receiver).starts_with("READY=1\nSTATUS=Listening at 127.0.0.1:8080"));
         manager.reloading();
         let told = heard(&receiver);

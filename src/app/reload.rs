@@ -13,9 +13,10 @@ use tokio::signal::unix::Signal;
 use super::notify::Manager;
 use super::{StartError, state, view, worker_count};
 use crate::admin::View;
-use crate::config::{self, Address, Config, Loaded, Overrides};
+use crate::config::{self, Address, Config, Loaded, Mode, Overrides};
+use crate::net::certificate;
 use crate::proxy::State;
-use crate::server::Limits;
+use crate::server::{Endpoint, Limits};
 use crate::shutdown::Shutdown;
 use crate::telemetry::journal::{Inspect, Journal};
 use crate::telemetry::metrics::Metrics;
@@ -93,7 +94,7 @@ impl Running {
             if told || (now != seen && now.is_some()) {
                 seen = now;
                 manager.reloading();
-                let success = self.reload(&path, overrides);
+                let success = self.reload(&path, overrides.clone());
                 manager.reloaded(success);
             }
         }
@@ -134,7 +135,9 @@ impl Running {
 
 /// What runs as it was when the process started.
 struct Fixed {
-    listen: Address,
+    listen: Endpoint,
+    socket_mode: Mode,
+    tls: Option<certificate::Settings>,
     admin: Address,
     workers: usize,
     limits: Limits,
@@ -143,7 +146,9 @@ struct Fixed {
 impl Fixed {
     fn of(config: &Config) -> Self {
         Self {
-            listen: config.listen.value,
+            listen: config.listen.value.clone(),
+            socket_mode: config.socket_mode.value,
+            tls: config.tls.clone(),
             admin: config.admin.value,
             workers: worker_count(config),
             limits: config.limits.clone(),
@@ -154,6 +159,8 @@ impl Fixed {
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let differs = [
             ("listen", self.listen != other.listen),
+            ("socket_mode", self.socket_mode != other.socket_mode),
+            ("tls", self.tls != other.tls),
             ("admin", self.admin != other.admin),
             ("workers", self.workers != other.workers),
             ("limits", self.limits != other.limits),

@@ -63,6 +63,16 @@ fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems
         }
         guarded.push((&caller.secret.value, caller.secret.place));
     }
+    if let Some(tls) = &config.tls {
+        if config.listen.inet().is_none() {
+            let mistake = Mistake::new("a Unix socket has no TLS");
+            problems.add(config.listen.place, mistake.hint("remove `tls`"));
+        }
+        if let Err((place, mistake)) = tls.load() {
+            problems.add(place, mistake);
+        }
+        guarded.push((&tls.key.value, tls.key.place));
+    }
     for (secret, place) in guarded {
         match secret.exposure() {
             Exposure::None => {}
@@ -115,10 +125,12 @@ fn is_credential(name: &str, value: &str) -> bool {
 /// `admin` lends out no authority and may be bound to a Pod's address.
 fn reach(config: &Config, problems: &mut Problems) {
     let listen = &config.listen;
-    if !listen.value.0.ip().is_loopback() && config.caller.is_none() && !config.exposed {
-        let what = format!("whoever reaches {} would have the tokens' authority", listen.value.0);
+    let shows = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    if !listen.value.is_local() && config.caller.is_none() && !shows && !config.exposed {
+        let what = format!("whoever reaches {} would have the tokens' authority", listen.value);
         let mistake = Mistake::new(what).hint(
-            "listen at a loopback address, have callers prove themselves by `caller`, or say \
+            "listen at a loopback address, have callers prove themselves by `caller` or by a \
+             certificate (`tls: {client_ca_file: ..}`), or say \
              `exposed: true` if the network lets none but the intended callers through",
         );
         problems.add(listen.place, mistake);
@@ -246,8 +258,8 @@ fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
 
 /// The two listeners differ, and no upstream is one of them.
 fn listeners(config: &Config, problems: &mut Problems) {
-    let (listen, admin) = (config.listen.value.0, config.admin.value.0);
-    if listen == admin && listen.port() != 0 {
+    let (listen, admin) = (config.listen.inet(), config.admin.value.0);
+    if listen == Some(admin) && admin.port() != 0 {
         problems.add(
             config.admin.place,
             Mistake::new("`listen` and `admin` are the same address")
@@ -255,8 +267,9 @@ fn listeners(config: &Config, problems: &mut Problems) {
         );
     }
     for route in &config.routes {
-        let own = [listen, admin]
+        let own = listen
             .into_iter()
+            .chain([admin])
             .find(|own| own.port() != 0 && route.upstream.is_at(own.ip(), own.port()));
         if let Some(own) = own {
             let what = format!("the upstream is this program's own listener {own}");

@@ -16,10 +16,15 @@ impl Loaded {
             debug_assert!(written.is_ok(), "writing to a String cannot fail");
         };
         line(format_args!("ok: {} token(s), {} route(s)", self.plans.len(), config.routes.len()));
-        line(format_args!("listen {}, admin {}", config.listen.value.0, config.admin.value.0));
-        if !config.listen.value.0.ip().is_loopback() {
+        line(format_args!("listen {}, admin {}", config.listen.value, config.admin.value.0));
+        if config.tls.is_some() {
+            line(format_args!("clients speak TLS"));
+        }
+        if !config.listen.value.is_local() {
+            let shows = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
             let proof = match &config.caller {
                 Some(caller) => format!("and sends `{}`", caller.header.value.as_header()),
+                None if shows => "and shows a certificate".to_owned(),
                 None => "and needs no proof".to_owned(),
             };
             line(format_args!(

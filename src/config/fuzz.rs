@@ -28,9 +28,10 @@ pub fn text(data: &[u8]) {
         }
         Ok(loaded) => {
             let config = loaded.config;
-            let listen = config.listen.value.0;
-            let is_safe = listen.ip().is_loopback() || config.exposed || config.caller.is_some();
-            assert!(is_safe, "reachable by anybody: {listen}");
+            let shows = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+            let is_proven = shows || config.caller.is_some();
+            let is_safe = config.listen.is_local() || config.exposed || is_proven;
+            assert!(is_safe, "reachable by anybody: {}", config.listen.value);
             assert!(!config.routes.is_empty());
             for route in &config.routes {
                 for name in route.inject.keys() {

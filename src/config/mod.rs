@@ -19,8 +19,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 pub use self::check::Loaded;
+use crate::net::certificate;
 use crate::proxy::{caller, route};
-use crate::server::Limits;
+use crate::server::{Endpoint, Limits};
 use crate::telemetry::journal::Inspect;
 use crate::token::source::Kind;
 use crate::vocab::{
@@ -35,9 +36,15 @@ const MOST_BYTES: u64 = 1024 * 1024;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "bearerd configuration")]
 pub struct Config {
-    /// Where clients connect: an address and a port; port 0 picks a free one.
+    /// Where clients connect: an address and a port, of which 0 picks a free one, or
+    /// `unix:/PATH`.
     #[serde(default = "default_listen")]
-    pub listen: At<Address>,
+    pub listen: At<Endpoint>,
+    /// The permissions of a Unix socket, in octal. Default `600`: only the same user's programs.
+    #[serde(default = "default_socket_mode")]
+    pub socket_mode: At<Mode>,
+    /// TLS for clients at `listen`. Default: none.
+    pub tls: Option<certificate::Settings>,
     /// Where metrics and probes are served.
     #[serde(default = "default_admin")]
     pub admin: At<Address>,
@@ -80,7 +87,38 @@ pub struct Config {
     pub routes: Vec<route::Settings>,
 }
 
-/// An address to listen at.
+/// The permissions of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Mode(pub u32);
+
+impl Mode {
+    /// Reads three octal digits, perhaps after a `0`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let digits = text.strip_prefix("0o").or(text.strip_prefix('0')).unwrap_or(text);
+        let mode = u32::from_str_radix(digits, 8).ok().filter(|_| digits.len() == 3);
+        mode.map(Self).ok_or_else(|| {
+            Mistake::new("these are no permissions").hint("write three octal digits, such as `660`")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, Self::parse)
+    }
+}
+
+impl Placeholder for Mode {
+    fn placeholder() -> Self {
+        Self(0o600)
+    }
+}
+
+/// An address of the admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Address(pub SocketAddr);
@@ -113,8 +151,12 @@ impl Placeholder for Address {
     }
 }
 
-const fn default_listen() -> At<Address> {
-    At::nowhere(loopback(8080))
+const fn default_listen() -> At<Endpoint> {
+    At::nowhere(Endpoint::loopback(8080))
+}
+
+const fn default_socket_mode() -> At<Mode> {
+    At::nowhere(Mode(0o600))
 }
 
 const fn default_admin() -> At<Address> {
@@ -142,10 +184,10 @@ const fn default_drain_delay() -> Period {
 }
 
 /// What flags and environment variables say over the file.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--listen`.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Endpoint>,
     /// `--admin`.
     pub admin: Option<SocketAddr>,
     /// `BEARERD_WORKERS`.
@@ -204,7 +246,7 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
         }
     };
     if let Some(listen) = overrides.listen {
-        config.listen = said_by("listen", Address(listen));
+        config.listen = said_by("listen", listen);
     }
     if let Some(admin) = overrides.admin {
         config.admin = said_by("admin", Address(admin));

@@ -103,7 +103,7 @@ impl Tls {
     }
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
     let fault = |why: String| TlsError::CaFile { path: path.display().to_string(), why };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|e| fault(e.to_string()))? {

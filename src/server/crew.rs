@@ -1,18 +1,19 @@
 //! A worker at work: accepts, serves connections, sweeps over them.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hyper::server::conn::http1::Builder;
-use tokio::net::TcpStream;
+use rustls::ServerConfig;
 use tokio::sync::Notify;
 
 use super::clock::Clock;
-use super::listener::Acceptor;
+use super::handshake::{self, Misfit};
+use super::listener::{Accepted, Acceptor};
 use super::problem::Own;
 use super::socket::{Protocol, Socket};
+use super::stream::Stream;
 use super::watch::{Verdict, Watch};
 use super::{Fleet, Handed, Handler, Peer, SHORTEST_TICK, http1, http2};
 use crate::vocab::descriptors;
@@ -29,11 +30,7 @@ pub(super) struct Crew<H> {
 }
 
 /// Accepts on one address until draining begins.
-pub(super) async fn accept<H: Handler>(
-    crew: Arc<Crew<H>>,
-    mut acceptor: Acceptor,
-    bound: SocketAddr,
-) {
+pub(super) async fn accept<H: Handler>(crew: Arc<Crew<H>>, mut acceptor: Acceptor) {
     let draining = crew.fleet.shutdown.clone();
     let mut draining = pin!(draining.draining());
     let failed = |error: &std::io::Error| {
@@ -43,14 +40,12 @@ pub(super) async fn accept<H: Handler>(
         }
     };
     loop {
-        let (stream, addr) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = &mut draining => return,
             accepted = acceptor.next(failed) => accepted,
         };
-        let local =
-            if bound.ip().is_unspecified() { stream.local_addr().unwrap_or(bound) } else { bound };
-        crew.take(stream, addr, local);
+        crew.take(accepted);
     }
 }
 
@@ -68,28 +63,42 @@ impl<H: Handler> Crew<H> {
     }
 
     /// Takes an accepted connection, or hands it to another worker.
-    fn take(self: &Arc<Self>, stream: TcpStream, addr: SocketAddr, local: SocketAddr) {
+    fn take(self: &Arc<Self>, accepted: Accepted) {
         let fleet = &self.fleet;
         if let Some(counters) = &fleet.counters {
             counters.accepted.inc();
         }
-        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&stream);
+        let starved = !fleet.limits.last_descriptors && descriptors::is_reserved(&accepted.stream);
         if starved || fleet.connections() >= fleet.limits.connections {
             fleet.refusals().count(Own::Crowded);
-            drop(stream.try_write(&Own::Crowded.problem().to_bytes()));
+            if accepted.tls.is_none() {
+                accepted.stream.try_write(&Own::Crowded.problem().to_bytes());
+            }
             return;
         }
         let place = fleet.place(self.index);
         if place == self.index {
-            self.adopt(stream, addr, local);
-        } else if let Ok(stream) = stream.into_std() {
+            self.adopt(accepted);
+            return;
+        }
+        let Accepted { stream, ends, tls } = accepted;
+        if let Ok(stream) = stream.into_parcel() {
             // The other worker's inbox closes only when the process ends.
-            drop(fleet.posts[place].inbox.send(Handed { stream, addr, local }));
+            drop(fleet.posts[place].inbox.send(Handed { stream, ends, tls }));
+        }
+    }
+
+    /// Takes over a connection that another worker has accepted.
+    pub(super) fn receive(self: &Arc<Self>, handed: Handed) {
+        let Handed { stream, ends, tls } = handed;
+        match Stream::from_parcel(stream) {
+            Ok(stream) => self.adopt(Accepted { stream, ends, tls }),
+            Err(error) => tracing::debug!(%error, "lost a connection between workers"),
         }
     }
 
     /// Serves a connection on this worker.
-    pub(super) fn adopt(self: &Arc<Self>, stream: TcpStream, addr: SocketAddr, local: SocketAddr) {
+    fn adopt(self: &Arc<Self>, accepted: Accepted) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         if watches.is_empty() {
             self.clock.advance();
@@ -100,9 +109,9 @@ impl<H: Handler> Crew<H> {
         self.clock.crowd(watches.len());
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
-        let socket = Socket::new(stream, Arc::clone(&watch), self.fleet.refusals(), seat);
-        let peer = Peer { addr, local, watch, label: OnceLock::new() };
-        let task = serve_connection(Arc::clone(self), socket, peer);
+        let Accepted { stream, ends, tls } = accepted;
+        let peer = Peer { ends, secure: tls.is_some(), watch, label: OnceLock::new() };
+        let task = serve_connection(Arc::clone(self), stream, tls, peer, seat);
         drop(self.fleet.shutdown.spawn(task));
     }
 
@@ -204,7 +213,30 @@ impl Drop for Place {
 
 /// The client's first bytes tell which protocol it speaks (RFC 9113 section 3.3), whatever the
 /// handshake of TLS has settled on.
-async fn serve_connection<H: Handler>(crew: Arc<Crew<H>>, mut socket: Socket, peer: Peer) {
+async fn serve_connection<H: Handler>(
+    crew: Arc<Crew<H>>,
+    stream: Stream,
+    tls: Option<Arc<ServerConfig>>,
+    peer: Peer,
+    seat: Seat,
+) {
+    let (watch, refusals) = (Arc::clone(&peer.watch), crew.fleet.refusals());
+    let stream = match (stream, tls) {
+        (Stream::Tcp(tcp), Some(config)) => {
+            match Box::pin(handshake::shake(tcp, config, &watch)).await {
+                Ok(stream) => stream,
+                Err(Misfit::Plain(tcp)) => {
+                    let socket = Socket::new(Stream::Tcp(tcp), watch, refusals, seat);
+                    return Box::pin(socket.refuse(Own::NoTls)).await;
+                }
+                Err(Misfit::Failed(error)) => {
+                    return tracing::debug!(peer = %peer.ends, %error, "no TLS");
+                }
+            }
+        }
+        (stream, _) => stream,
+    };
+    let mut socket = Socket::new(stream, watch, refusals, seat);
     match socket.begin().await {
         Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
         // Boxed, as it is large and most connections speak HTTP/1.

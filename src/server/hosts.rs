@@ -104,13 +104,15 @@ impl Hosts {
     }
 
     /// Whether a listener may be addressed as `host`; `local` is the connection's own address,
-    /// which no name can be rebound to.
+    /// which no name can be rebound to. A Unix socket has none: no browser reaches it, but a relay
+    /// in front of it may be reached, so the names count there too.
     #[must_use]
-    pub fn allows(&self, host: Host<'_>, local: IpAddr) -> bool {
+    pub fn allows(&self, host: Host<'_>, local: Option<IpAddr>) -> bool {
         match host {
             Host::Address(address) => {
                 self.all_addresses
-                    || (address == local.to_canonical() && !address.is_unspecified())
+                    || local.is_some_and(|local| address == local.to_canonical())
+                        && !address.is_unspecified()
                     || self.addresses.contains(&address)
             }
             Host::Name(name) => self.names.binary_search_by(|known| compare(known, name)).is_ok(),

@@ -80,7 +80,7 @@ pub(super) async fn serve<H: Handler>(
     })
     .await;
     if let Err(error) = outcome {
-        tracing::debug!(peer = %line.peer.addr, %error, "a connection ended early");
+        tracing::debug!(peer = %line.peer.ends, %error, "a connection ended early");
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn serve<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: 
     });
     let mut connection = match begun.await {
         Some(Ok(connection)) => connection,
-        Some(Err(error)) => return tracing::debug!(peer = %peer.addr, %error, "no HTTP/2"),
+        Some(Err(error)) => return tracing::debug!(peer = %peer.ends, %error, "no HTTP/2"),
         None => return,
     };
     let ping = connection.ping_pong();
@@ -103,7 +103,7 @@ pub(super) async fn serve<H: Handler>(crew: Arc<Crew<H>>, socket: Socket, peer: 
         if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) && error.is_library() {
             course.session.crew.fleet.refusals().flood();
         }
-        let peer = course.session.peer.addr;
+        let peer = course.session.peer.ends;
         tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
@@ -275,8 +275,9 @@ impl<H: Handler> Stream<H> {
 
     /// The same peer, with the stream's own watch.
     fn peer(&self) -> Peer {
-        let Peer { addr, local, label, .. } = &self.session.peer;
-        Peer { addr: *addr, local: *local, watch: Arc::clone(&self.watch), label: label.clone() }
+        let Peer { ends, secure, label, .. } = &self.session.peer;
+        let watch = Arc::clone(&self.watch);
+        Peer { ends: *ends, secure: *secure, watch, label: label.clone() }
     }
 
     /// The request as a handler wants it: the authority is also in `Host`.

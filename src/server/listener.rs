@@ -1,11 +1,21 @@
 //! Bound addresses and the loop that accepts on them.
 
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdTcp};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdUnix, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::address::{Endpoint, Ends};
+use super::stream::Stream;
 
 /// Connections that the kernel holds for us.
 const BACKLOG: i32 = 1024;
@@ -29,8 +39,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// asks first.
 #[derive(Debug)]
 pub struct Listener {
-    socket: StdListener,
-    address: SocketAddr,
+    socket: Bound,
+    tls: Option<Arc<ArcSwap<ServerConfig>>>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(StdTcp, SocketAddr),
+    Unix(StdUnix, PathBuf),
 }
 
 impl Listener {
@@ -49,15 +65,43 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let socket = StdListener::from(socket);
+        let socket = StdTcp::from(socket);
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket: Bound::Tcp(socket, address), tls: None })
+    }
+
+    /// Binds a Unix socket of this `mode`. One that nobody listens at any more is replaced. The
+    /// file goes with the value that is returned beside the listener.
+    ///
+    /// # Errors
+    /// Somebody listens there, or it is no socket, or not permitted.
+    pub fn bind_unix(path: &Path, mode: u32) -> io::Result<(Self, SocketFile)> {
+        remove_stale(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::new(path)?;
+        // Nobody connects before it listens, so nobody comes in by a wider mode.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        socket.listen(BACKLOG)?;
+        let socket = Bound::Unix(StdUnix::from(socket), path.into());
+        Ok((Self { socket, tls: None }, file))
+    }
+
+    /// Has clients speak TLS, by what is in `config` when they connect.
+    #[must_use]
+    pub fn with_tls(mut self, config: Option<Arc<ArcSwap<ServerConfig>>>) -> Self {
+        self.tls = config;
+        self
     }
 
     /// The bound address, with the port that was chosen.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Endpoint {
+        match &self.socket {
+            Bound::Tcp(_, address) => Endpoint::Inet(*address),
+            Bound::Unix(_, path) => Endpoint::Unix(path.clone()),
+        }
     }
 
     /// Another handle to the same address, for another worker.
@@ -65,34 +109,97 @@ impl Listener {
     /// # Errors
     /// Out of file descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, address: self.address })
+        let socket = match &self.socket {
+            Bound::Tcp(socket, address) => Bound::Tcp(socket.try_clone()?, *address),
+            Bound::Unix(socket, path) => Bound::Unix(socket.try_clone()?, path.clone()),
+        };
+        Ok(Self { socket, tls: self.tls.clone() })
     }
+}
 
-    pub(super) fn into_tokio(self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.socket)
+/// Removes a socket at which nobody listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is another file"));
+        }
+        Ok(_) => {}
     }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// A Unix socket's file, which is removed with this value, unless it is another's by then.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.into(), identity: identity(path)? })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// A connection that has just been accepted.
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) ends: Ends,
+    /// What to shake hands by, if the client is to speak TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
 /// Accepts; never gives up.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    listener: TcpListener,
+    door: Door,
+    tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pause: Duration,
 }
 
+#[derive(Debug)]
+enum Door {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener),
+}
+
 impl Acceptor {
-    pub(super) const fn new(listener: TcpListener) -> Self {
-        Self { listener, pause: FIRST_PAUSE }
+    pub(super) fn new(listener: Listener) -> io::Result<Self> {
+        let door = match listener.socket {
+            Bound::Tcp(socket, address) => Door::Tcp(TcpListener::from_std(socket)?, address),
+            Bound::Unix(socket, _) => Door::Unix(UnixListener::from_std(socket)?),
+        };
+        Ok(Self { door, tls: listener.tls, pause: FIRST_PAUSE })
     }
 
     /// The next connection. `failed` is called for every failure of the process, such as a lack
     /// of file descriptors, which is then waited out: the backlog keeps the clients meanwhile.
-    pub(super) async fn next(&mut self, failed: impl Fn(&io::Error)) -> (TcpStream, SocketAddr) {
+    pub(super) async fn next(&mut self, failed: impl Fn(&io::Error)) -> Accepted {
         loop {
-            match self.listener.accept().await {
-                Ok(accepted) => {
+            match self.door.accept().await {
+                Ok((stream, ends)) => {
                     self.pause = FIRST_PAUSE;
-                    return accepted;
+                    let tls = self.tls.as_ref().map(|config| config.load_full());
+                    return Accepted { stream, ends, tls };
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
@@ -100,6 +207,26 @@ impl Acceptor {
                     tokio::time::sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 }
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<(Stream, Ends)> {
+        match self {
+            Self::Tcp(listener, bound) => {
+                let (stream, client) = listener.accept().await?;
+                let local = if bound.ip().is_unspecified() {
+                    stream.local_addr().unwrap_or(*bound)
+                } else {
+                    *bound
+                };
+                Ok((Stream::Tcp(stream), Ends::Inet { client, local }))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Ends::Unix))
             }
         }
     }

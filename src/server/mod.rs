@@ -5,9 +5,11 @@
 //! stays with its worker for life. All workers accept on all addresses, and a worker that has
 //! taken a connection hands it over if another one, chosen at random, has fewer.
 
+mod address;
 mod body;
 mod clock;
 mod crew;
+mod handshake;
 mod hosts;
 mod http1;
 mod http2;
@@ -16,10 +18,10 @@ mod listener;
 mod meter;
 mod problem;
 mod socket;
+mod stream;
 mod watch;
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -29,17 +31,19 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use prometheus::{IntCounter, IntGauge};
-use tokio::net::TcpStream;
+use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
+pub use address::{Endpoint, Ends};
 pub use body::{Broken, Incoming};
 use crew::{Crew, accept};
 pub use hosts::{Host, Hosts};
 pub use limits::Limits;
 use listener::Acceptor;
-pub use listener::Listener;
+pub use listener::{Listener, SocketFile};
 pub use problem::Problem;
 use socket::Refusals;
+use stream::Parcel;
 pub use watch::{Expired, Watch};
 
 use crate::shutdown::Shutdown;
@@ -71,30 +75,31 @@ pub trait Handler: Send + Sync + 'static {
 /// The other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The client's address.
-    pub addr: SocketAddr,
-    /// The address that the client connected to.
-    pub local: SocketAddr,
+    /// The ends of the connection.
+    pub ends: Ends,
+    /// Whether the client speaks TLS.
+    pub secure: bool,
     /// The connection's limits and progress.
     pub watch: Arc<Watch>,
-    label: OnceLock<HeaderValue>,
+    label: OnceLock<Option<HeaderValue>>,
 }
 
 impl Peer {
     /// A peer whose connection nobody watches; for tests of handlers.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn unwatched(addr: SocketAddr) -> Self {
+    pub(crate) fn unwatched(addr: std::net::SocketAddr) -> Self {
         let watch = Arc::new(Watch::new(Arc::new(clock::Clock::new())));
-        Self { addr, local: addr, watch, label: OnceLock::new() }
+        let ends = Ends::Inet { client: addr, local: addr };
+        Self { ends, secure: false, watch, label: OnceLock::new() }
     }
 
-    /// The client's IP address as a header value, made once a connection.
+    /// The client's IP address as a header value, made once a connection; none over a Unix
+    /// socket.
     #[must_use]
-    pub fn label(&self) -> &HeaderValue {
-        self.label.get_or_init(|| {
-            HeaderValue::from_str(&self.addr.ip().to_canonical().to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-        })
+    pub fn label(&self) -> Option<&HeaderValue> {
+        let made =
+            self.label.get_or_init(|| HeaderValue::from_str(&self.ends.client()?.to_string()).ok());
+        made.as_ref()
     }
 }
 
@@ -141,9 +146,9 @@ struct Post {
 /// A connection on its way to another worker.
 #[derive(Debug)]
 struct Handed {
-    stream: StdStream,
-    addr: SocketAddr,
-    local: SocketAddr,
+    stream: Parcel,
+    ends: Ends,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Fleet {
@@ -215,18 +220,14 @@ impl Worker {
         let tasks = fleet.shutdown.clone();
         let crew = Arc::new(Crew::new(fleet, index, handler));
         for listener in listeners {
-            let local = listener.local_addr();
-            let acceptor = Acceptor::new(listener.into_tokio()?);
-            drop(tasks.spawn(accept(Arc::clone(&crew), acceptor, local)));
+            let acceptor = Acceptor::new(listener)?;
+            drop(tasks.spawn(accept(Arc::clone(&crew), acceptor)));
         }
         let mut sweep = pin!(crew.sweep());
         loop {
             tokio::select! {
                 () = &mut sweep => return Ok(()),
-                Some(handed) = inbox.recv() => match TcpStream::from_std(handed.stream) {
-                    Ok(stream) => crew.adopt(stream, handed.addr, handed.local),
-                    Err(error) => tracing::debug!(%error, "lost a connection between workers"),
-                },
+                Some(handed) = inbox.recv() => crew.receive(handed),
             }
         }
     }

@@ -95,11 +95,19 @@ pub(super) enum Own {
     SlowHead,
     /// There are too many connections.
     Crowded,
+    /// The client speaks HTTP in the clear where TLS is spoken.
+    NoTls,
 }
 
 impl Own {
-    pub(super) const ALL: [Self; 5] =
-        [Self::BadHead, Self::LongTarget, Self::LargeHead, Self::SlowHead, Self::Crowded];
+    pub(super) const ALL: [Self; 6] = [
+        Self::BadHead,
+        Self::LongTarget,
+        Self::LargeHead,
+        Self::SlowHead,
+        Self::Crowded,
+        Self::NoTls,
+    ];
 
     pub(super) const fn problem(self) -> Problem<'static> {
         let (status, slug, detail, retry_after) = match self {
@@ -132,6 +140,12 @@ impl Own {
                 "connections",
                 "There are too many connections. See `limits: {connections}`.",
                 Some(1),
+            ),
+            Self::NoTls => (
+                StatusCode::BAD_REQUEST,
+                "no-tls",
+                "This port speaks TLS. Use `https://` in place of `http://`.",
+                None,
             ),
         };
         Problem { status, slug, blame: "client", detail, retry_after }

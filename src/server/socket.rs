@@ -6,16 +6,14 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use prometheus::IntCounter;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::crew::Seat;
 use super::problem::Own;
+use super::stream::Stream;
 use super::watch::{Verdict, Watch, poll_verdict};
 use crate::telemetry::metrics::Metrics;
 
@@ -73,10 +71,10 @@ impl Refusals {
     }
 }
 
-/// A [`TcpStream`] that notes what happens in a [`Watch`].
+/// A [`Stream`] that notes what happens in a [`Watch`].
 #[derive(Debug)]
 pub(super) struct Socket {
-    tcp: TcpStream,
+    stream: Stream,
     watch: Arc<Watch>,
     refusals: Refusals,
     closing: Closing,
@@ -84,6 +82,8 @@ pub(super) struct Socket {
     own: Option<(Vec<u8>, usize)>,
     /// What was read to tell the protocol, and is not yet passed on.
     ahead: Bytes,
+    /// What is written waits for the client to take it.
+    flushing: bool,
     /// The connection counts for as long as it is open, also as a tunnel.
     _seat: Seat,
 }
@@ -97,18 +97,19 @@ enum Closing {
 
 impl Socket {
     pub(super) const fn new(
-        tcp: TcpStream,
+        stream: Stream,
         watch: Arc<Watch>,
         refusals: Refusals,
         seat: Seat,
     ) -> Self {
         Self {
-            tcp,
+            stream,
             watch,
             refusals,
             closing: Closing::No,
             own: None,
             ahead: Bytes::new(),
+            flushing: false,
             _seat: seat,
         }
     }
@@ -144,6 +145,24 @@ impl Socket {
         protocol
     }
 
+    /// Answers a client that speaks something else, and ends the connection.
+    pub(super) async fn refuse(mut self, own: Own) {
+        self.refusals.count(own);
+        self.watch.received();
+        self.own = Some((own.problem().to_bytes(), 0));
+        let watch = Arc::clone(&self.watch);
+        let outcome = poll_fn(|cx| {
+            if poll_verdict(&watch, cx) != Verdict::None {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_own(cx, 0))?;
+            Pin::new(&mut self).poll_shutdown(cx)
+        });
+        if let Err(error) = outcome.await {
+            tracing::trace!(%error, "a refused client is gone");
+        }
+    }
+
     /// Finds an answer of hyper's own among what it writes: to a head that it could not read,
     /// without a word of advice or the fields that keep browsers from acting on it.
     fn substitute(&mut self, first: &[u8], total: usize) {
@@ -160,7 +179,7 @@ impl Socket {
     /// Sends the answer of our own; done when all of it is sent, which counts as `total`.
     fn poll_own(&mut self, cx: &mut Context<'_>, total: usize) -> Poll<io::Result<usize>> {
         while let Some((bytes, sent)) = &mut self.own {
-            let outcome = Pin::new(&mut self.tcp).poll_write(cx, &bytes[*sent..]);
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]);
             match ready!(outcome)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => *sent += count,
@@ -198,7 +217,9 @@ impl AsyncRead for Socket {
         if self.watch.verdict() == Verdict::HeadTooSlow {
             if self.watch.may_speak() {
                 self.refusals.count(Own::SlowHead);
-                drop(self.tcp.try_write(&Own::SlowHead.problem().to_bytes()));
+                let bytes = Own::SlowHead.problem().to_bytes();
+                // Nobody waits for a client that was too slow.
+                drop(Pin::new(&mut self.stream).poll_write(cx, &bytes));
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -213,11 +234,11 @@ impl AsyncRead for Socket {
             let mut scratch = [const { MaybeUninit::uninit() }; SMALL_READ];
             let room = buffer.remaining().min(SMALL_READ);
             let mut small = ReadBuf::uninit(&mut scratch[..room]);
-            let outcome = Pin::new(&mut self.tcp).poll_read(cx, &mut small);
+            let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut small);
             buffer.put_slice(small.filled());
             outcome
         } else {
-            Pin::new(&mut self.tcp).poll_read(cx, buffer)
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
         };
         self.note_read(&outcome, buffer.filled().len() - before);
         outcome
@@ -234,21 +255,29 @@ impl AsyncWrite for Socket {
         let outcome = if self.own.is_some() {
             self.poll_own(cx, bytes.len())
         } else {
-            Pin::new(&mut self.tcp).poll_write(cx, bytes)
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
         };
         self.note_write(&outcome);
         outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        // With TLS the last bytes of an answer may wait here, and only here.
+        if outcome.is_pending() {
+            self.flushing = true;
+            self.watch.blocked();
+        } else if std::mem::take(&mut self.flushing) {
+            self.watch.sent();
+        }
+        outcome
     }
 
     /// Ends our half, then reads on for a while where the client may still be sending: a close
     /// with unread bytes would reset the connection under the answer (RFC 9112 section 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Closing::No = self.closing {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             if !self.watch.closing() {
                 return Poll::Ready(Ok(()));
             }
@@ -257,7 +286,7 @@ impl AsyncWrite for Socket {
         while let Closing::Lingering(dropped) = self.closing {
             let mut scratch = [0_u8; 4096];
             let mut buffer = ReadBuf::new(&mut scratch);
-            let outcome = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer));
+            let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
             let count = buffer.filled().len();
             if outcome.is_err() || count == 0 || dropped + count > MOST_LINGERING {
                 break;
@@ -282,23 +311,23 @@ impl AsyncWrite for Socket {
                 joined[end..end + slice.len()].copy_from_slice(slice);
                 end += slice.len();
             }
-            Pin::new(&mut self.tcp).poll_write(cx, &joined[..end])
+            Pin::new(&mut self.stream).poll_write(cx, &joined[..end])
         } else {
-            Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+            Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
         };
         self.note_write(&outcome);
         outcome
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.watch.is_reset() {
-            drop(SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)));
+            self.stream.reset_at_close();
         }
     }
 }

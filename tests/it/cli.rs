@@ -219,7 +219,11 @@ fn example() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(path.join("key.pem"), key.serialize_pem()).unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["idp.example.com".to_owned()]).unwrap();
-    fs::write(path.join("ca.pem"), certificate.self_signed(&key).unwrap().pem()).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    for name in ["ca.pem", "clients.pem", "listener.pem"] {
+        fs::write(path.join(name), &certificate).unwrap();
+    }
+    fs::write(path.join("listener.key"), key.serialize_pem()).unwrap();
     include_str!("../../config.example.yaml").replace("/run/secrets/idp", path.to_str().unwrap())
 }
 

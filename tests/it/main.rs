@@ -23,6 +23,7 @@ mod intermediary;
 mod kinds;
 mod layers;
 mod limits;
+mod listen;
 mod lxhive;
 mod pool;
 mod proofs;

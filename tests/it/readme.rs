@@ -37,6 +37,14 @@ fn every_yaml_block_is_a_sound_configuration() {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("readme");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("client-secret"), "canary").unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    for (name, content) in
+        [("tls.crt", &certificate), ("ca.crt", &certificate), ("tls.key", &key.serialize_pem())]
+    {
+        fs::write(directory.join(name), content).unwrap();
+    }
     let mut count = 0;
     for (page, text) in pages() {
         for text in yaml_blocks(&text).into_iter().filter_map(configuration) {

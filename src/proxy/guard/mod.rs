@@ -48,11 +48,16 @@ impl Guard {
         }
         let own = host_of(&head.headers, head.version)?;
         if let Some((host, _)) = own
-            && !self.hosts.allows(host, peer.local.ip())
+            && !self.hosts.allows(host, peer.ends.local())
         {
             return Err(Refusal::ForeignHost);
         }
-        let target = origin_form(&head.uri, &head.method, head.version, own)?;
+        let target = origin_form(
+            &head.uri,
+            &head.method,
+            own,
+            peer.secure || head.version == Version::HTTP_2,
+        )?;
         if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
             well_framed(&head.headers)?;
         }
@@ -87,8 +92,8 @@ pub(super) fn host_of(
 fn origin_form(
     uri: &Uri,
     method: &Method,
-    version: Version,
     own: Option<Authority<'_>>,
+    may_be_secure: bool,
 ) -> Result<Option<Uri>, Refusal> {
     match (uri.scheme_str(), uri.authority()) {
         (None, None) if uri.path() == "*" => {
@@ -102,7 +107,7 @@ fn origin_form(
         (Some(scheme), Some(authority)) => {
             let port = match scheme {
                 "http" => 80,
-                "https" if version == Version::HTTP_2 => 443,
+                "https" if may_be_secure => 443,
                 _ => return Err(Refusal::Target),
             };
             let parsed = Host::parse(authority.as_str().as_bytes()).ok_or(Refusal::Target)?;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
+const LOCAL: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)));
 
 fn guard() -> Guard {
     let mut guard = Guard::new();
@@ -109,7 +109,7 @@ fn one_host_and_no_more() {
 fn targets_have_the_form_of_their_method() {
     let own = Host::parse(b"localhost");
     let form = |uri: &str, method: Method| {
-        origin_form(&uri.parse().unwrap(), &method, Version::HTTP_11, own)
+        origin_form(&uri.parse().unwrap(), &method, own, false)
             .map(|new| new.map(|u| u.to_string()))
     };
     assert!(matches!(form("/a?b", Method::GET), Ok(None)));

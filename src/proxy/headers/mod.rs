@@ -35,6 +35,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
@@ -139,8 +140,10 @@ pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules,
         if let Some(host) = headers.get(HOST).cloned() {
             headers.insert(X_FORWARDED_HOST, host);
         }
-        headers.insert(X_FORWARDED_FOR, peer.label().clone());
-        headers.insert(X_FORWARDED_PROTO, HTTP);
+        if let Some(label) = peer.label() {
+            headers.insert(X_FORWARDED_FOR, label.clone());
+        }
+        headers.insert(X_FORWARDED_PROTO, if peer.secure { HTTPS } else { HTTP });
     }
     if let Some(host) = &rules.host {
         headers.insert(HOST, host.clone());

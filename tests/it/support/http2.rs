@@ -2,13 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 
 use super::PATIENCE;
 
@@ -55,13 +59,33 @@ impl Multiplexed {
 
     /// With other settings than the library's own.
     pub(crate) fn built(address: SocketAddr, builder: &Builder) -> Self {
+        Self::over(builder, async move {
+            tokio::net::TcpStream::connect(address).await.expect("a connection")
+        })
+    }
+
+    /// Over TLS, to `localhost`.
+    pub(crate) fn secure(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self::over(&Builder::new(), async move {
+            let tcp = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let name = ServerName::try_from("localhost").unwrap();
+            let tls = TlsConnector::from(config).connect(name, tcp).await.expect("TLS");
+            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            tls
+        })
+    }
+
+    fn over<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+        builder: &Builder,
+        connect: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
         let builder = builder.clone();
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+                let stream = connect.await;
                 let (sender, connection) = builder.handshake(stream).await.expect("HTTP/2");
                 send.send(sender).unwrap();
                 // How it ends is for the streams to tell.

@@ -35,8 +35,15 @@ pub(crate) fn file(name: &str, content: &str) -> PathBuf {
 impl Process {
     /// Starts it with this configuration and no other environment than this.
     pub(crate) fn start(config: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut process = Self::listening(config, environment, "127.0.0.1:0");
+        process.proxy = process.address("proxy=").expect("an address");
+        process
+    }
+
+    /// The same, where it is told to listen.
+    pub(crate) fn listening(config: &Path, environment: &[(&str, &str)], listen: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bearerd"))
-            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+            .args(["run", "--listen", listen, "--admin", "127.0.0.1:0", "--config"])
             .arg(config)
             .env_clear()
             .envs(environment.iter().copied())
@@ -54,8 +61,7 @@ impl Process {
             }
         });
         let mut process = Self { child, proxy: nowhere(), admin: nowhere(), log };
-        eventually(|| process.address("proxy=").is_some(), || process.log());
-        process.proxy = process.address("proxy=").unwrap();
+        eventually(|| process.address("admin=").is_some(), || process.log());
         process.admin = process.address("admin=").unwrap();
         process
     }

@@ -66,7 +66,7 @@ impl Sidecar {
         let proxy =
             Arc::new(Proxy::new(Arc::new(ArcSwap::from_pointee(state)), &metrics, Arc::default()));
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).expect("a free port");
-        let address = listener.local_addr();
+        let address = listener.address().inet().unwrap();
         let counters = Counters::new(&metrics);
         let count = config.workers.map_or(1, |workers| usize::from(workers.value));
         let team = workers(count, config.limits.clone(), Some(counters), shutdown.clone());
