@@ -8,6 +8,8 @@ mod certificates;
 mod harden;
 mod notify;
 mod obtain;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reload;
 mod signals;
 
@@ -145,6 +147,8 @@ pub fn run_then(
     let manager = Manager::from_env();
     control.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Thread)?;
+        #[cfg(feature = "otlp")]
+        let export = otlp::Export::start();
         running.tokens().start();
         let probes = server::Limits { last_descriptors: true, ..server::Limits::default() };
         for worker in server::workers(1, probes, None, tokens.clone()) {
@@ -168,6 +172,10 @@ pub fn run_then(
         tokio::select! {
             () = stop(&requests, &tokens, drain_delay, drain) => {}
             () = signals.stop() => tracing::warn!("told to stop a second time, leaving at once"),
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(export) = export {
+            export.end().await;
         }
         Ok(())
     })?;

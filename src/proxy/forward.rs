@@ -15,6 +15,7 @@ use super::route::Route;
 use super::upgrade;
 use super::upstream::{Failure, Over};
 use crate::server::{Expired, Incoming, Peer};
+use crate::telemetry::spans::Span;
 use crate::token::handle::Rejected;
 use crate::token::present::Presented;
 use crate::token::rejection::Verdict;
@@ -36,6 +37,8 @@ pub(super) struct Trip<'t> {
     /// The head's fields once they went out, for the case that they have to go out again.
     kept: Option<Vec<(HeaderName, HeaderValue)>>,
     peer: &'t Peer,
+    /// The request's own; each call to the upstream has one below it.
+    span: &'t Span,
     /// Longest wait for a credential.
     token_wait: Duration,
     /// The credential that is sent, or was sent last.
@@ -81,7 +84,7 @@ impl<'t> Trip<'t> {
     pub(super) const fn new(
         route: &'t Arc<Route>,
         (head, found): (&'t mut request::Parts, Survey),
-        peer: &'t Peer,
+        (peer, span): (&'t Peer, &'t Span),
         token_wait: Duration,
         presented: Arc<Presented>,
     ) -> Self {
@@ -92,6 +95,7 @@ impl<'t> Trip<'t> {
             found,
             kept: None,
             peer,
+            span,
             token_wait,
             presented,
             answer,
@@ -178,7 +182,8 @@ impl<'t> Trip<'t> {
     /// could be, and again where it is safe and most likely was never seen.
     async fn dispatch(&mut self, upload: Upload) -> Result<Response<Arrival>, Refusal> {
         let repeatable = upload.is_empty() && self.head.method.is_idempotent();
-        let mut request = Some(self.request(upload));
+        let call = self.span.call(&self.head.method);
+        let mut request = Some(self.request(upload, &call));
         let mut over = Over::Any;
         let mut waited = false;
         loop {
@@ -189,6 +194,7 @@ impl<'t> Trip<'t> {
                 Ok(response) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
+                    call.status(response.status().as_u16());
                     self.answer = Survey::of(response.headers());
                     upgrade::check(&response, self.found, self.answer)?;
                     return checked(response.map(Arrival::new), self.answer);
@@ -202,22 +208,26 @@ impl<'t> Trip<'t> {
                 }
                 Err(Failure::Lost { unprocessed: Some(upload), site, .. }) if over == Over::Any => {
                     over = Over::New(site);
-                    request = Some(self.request(upload));
+                    request = Some(self.request(upload, &call));
                 }
                 Err(Failure::Lost { unheard: true, site, .. })
                     if repeatable && over == Over::Any =>
                 {
                     over = Over::New(site);
-                    request = Some(self.request(Upload::empty()));
+                    request = Some(self.request(Upload::empty(), &call));
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(failure) => {
+                    let refusal = Refusal::from(failure);
+                    call.failed(refusal.slug());
+                    return Err(refusal);
+                }
             }
         }
     }
 
     /// The request as it goes out. A list of the fields stays here, which costs less than a
     /// second map.
-    fn request(&mut self, upload: Upload) -> Request<Upload> {
+    fn request(&mut self, upload: Upload, call: &Span) -> Request<Upload> {
         let mut headers = match &self.kept {
             Some(kept) => kept.iter().cloned().collect(),
             None => {
@@ -231,6 +241,7 @@ impl<'t> Trip<'t> {
             }
         };
         headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
+        call.announce(&mut headers);
         headers::frame(&mut headers, &upload, self.found.has(Survey::CONTENT_LENGTH));
         upgrade::announce(&mut headers, self.found);
         headers::inject(&mut headers, &self.presented);

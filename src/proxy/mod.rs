@@ -166,7 +166,7 @@ impl Proxy {
         record: &mut Record,
         grant: &mut Grant,
     ) -> Result<Reply, Refusal> {
-        let Record { started, route: slot, sheet, .. } = record;
+        let Record { started, route: slot, sheet, span, .. } = record;
         let now = *started;
         let found = Survey::of(&head.headers);
         let admitted = self.state.load().admit(head, found, peer, slot, grant)?;
@@ -181,7 +181,7 @@ impl Proxy {
         if let Some(sheet) = sheet {
             sheet.dressed(stripped, &presented, &head.headers);
         }
-        let mut trip = Trip::new(route, (head, found), peer, token_wait, presented);
+        let mut trip = Trip::new(route, (head, found), (peer, span), token_wait, presented);
         let sent = trip.send(body).await;
         if let (true, Some(sheet)) = (trip.replayed, sheet) {
             sheet.replayed();
@@ -199,7 +199,7 @@ impl Handler for Proxy {
 
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let (mut head, body) = request.into_parts();
-        let mut record = Record::start(head.method.clone(), head.uri.path(), &self.journal);
+        let mut record = Record::start(&head, &self.journal);
         // To HTTP/1.0 the end of the connection may be the end of the answer.
         let old = head.version < Version::HTTP_11;
         let mut grant = Grant::default();

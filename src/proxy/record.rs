@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 use tracing::Level;
 
@@ -10,6 +11,7 @@ use super::headers::Places;
 use super::route::Route;
 use crate::telemetry::journal::{Entry, Inspect, Journal};
 use crate::telemetry::log::ACCESS;
+use crate::telemetry::spans::Span;
 use crate::token::failure::cleaned;
 use crate::token::present::{Mode, Presented};
 use crate::vocab::Moment;
@@ -25,6 +27,7 @@ pub(super) struct Record {
     method: Method,
     /// Set by [`enter`].
     pub(super) route: Option<Arc<Route>>,
+    pub(super) span: Span,
     /// There only while somebody looks.
     pub(super) sheet: Option<Box<Sheet>>,
     status: u16,
@@ -41,13 +44,15 @@ pub(super) fn enter(slot: &mut Option<Arc<Route>>, route: Arc<Route>) -> &Arc<Ro
 }
 
 impl Record {
-    pub(super) fn start(method: Method, path: &str, journal: &Arc<Journal>) -> Self {
+    pub(super) fn start(head: &Parts, journal: &Arc<Journal>) -> Self {
         let started = Moment::now();
+        let path = head.uri.path();
         let sheet = journal.is_watched(started).then(|| Box::new(Sheet::new(path, journal)));
         Self {
             started,
-            method,
+            method: head.method.clone(),
             route: None,
+            span: Span::of_request(&head.method, &head.headers),
             sheet,
             status: 0,
             refusal: None,
@@ -89,6 +94,11 @@ impl Drop for Record {
             series.seconds.observe(took.as_secs_f64());
             // 499 is what nginx writes where the client left before there was an answer.
             series.code(if self.status == 0 { 499 } else { self.status }).inc();
+            self.span.route(route.name.as_str());
+        }
+        self.span.status(self.status);
+        if let Some(slug) = self.refusal {
+            self.span.failed(slug);
         }
         if tracing::enabled!(target: ACCESS, Level::DEBUG) {
             tracing::debug!(

@@ -5,4 +5,5 @@ pub mod log;
 pub mod metrics;
 pub(crate) mod process;
 mod series;
+pub mod spans;
 pub mod summary;

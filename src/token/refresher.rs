@@ -25,6 +25,7 @@ use super::source::Source;
 use super::state::shared::Shared;
 use super::state::{Keeper, Store};
 use crate::shutdown::Shutdown;
+use crate::telemetry::spans::Span;
 use crate::vocab::{Moment, TokenName};
 
 /// No sleep is longer, so that the end of a suspend is noticed.
@@ -259,6 +260,7 @@ impl Refresher {
         let seed = self.seed();
         let means = self.choose(seed).await.map_err(|failure| (Means::Refresh, failure))?;
         let now = Moment::now();
+        let span = Span::of_token(self.handle.name().as_str(), means.as_str());
         let previous = self.handle.current();
         let attempt = Try {
             parents: &self.parents,
@@ -283,7 +285,10 @@ impl Refresher {
         metrics.seconds.observe(Moment::now().since(now).as_secs_f64());
         match &outcome {
             Ok(_) => metrics.success.inc(),
-            Err(failure) => metrics.failed(failure.reason.as_str()),
+            Err(failure) => {
+                metrics.failed(failure.reason.as_str());
+                span.failed(failure.reason.as_str());
+            }
         }
         if means == Means::Acquire
             && outcome.as_ref().map_or_else(|failure| failure.ambiguous, |_| true)

@@ -1,0 +1,111 @@
+//! A build with traces.
+
+use std::sync::OnceLock;
+
+use http::header::HeaderName;
+use http::{HeaderMap, Method};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracer;
+
+use crate::telemetry::series::METHODS;
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Has spans made from now on. A second call in one process changes nothing.
+pub fn start(tracer: SdkTracer) {
+    drop(TRACER.set(tracer));
+}
+
+/// A span, which ends when it is dropped; nothing unless traces are on.
+#[derive(Debug)]
+pub struct Span(Option<Context>);
+
+impl Span {
+    /// Of a client's request, whose own span is the parent if it names one.
+    #[must_use]
+    pub fn of_request(method: &Method, headers: &HeaderMap) -> Self {
+        let Some(tracer) = TRACER.get() else { return Self(None) };
+        let parent = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &HeaderExtractor(headers));
+        Self::begin(tracer, SpanKind::Server, known(method), &parent, vec![of_method(method)])
+    }
+
+    /// Of a call to an upstream on behalf of this request.
+    #[must_use]
+    pub fn call(&self, method: &Method) -> Self {
+        let (Some(tracer), Some(parent)) = (TRACER.get(), &self.0) else { return Self(None) };
+        Self::begin(tracer, SpanKind::Client, known(method), parent, vec![of_method(method)])
+    }
+
+    /// Of an attempt to obtain a token by `means`.
+    #[must_use]
+    pub fn of_token(token: &str, means: &'static str) -> Self {
+        let Some(tracer) = TRACER.get() else { return Self(None) };
+        let fields = vec![
+            KeyValue::new("bearerd.token", token.to_owned()),
+            KeyValue::new("bearerd.means", means),
+        ];
+        Self::begin(tracer, SpanKind::Client, "token", &Context::new(), fields)
+    }
+
+    fn begin(
+        tracer: &SdkTracer,
+        kind: SpanKind,
+        name: &'static str,
+        parent: &Context,
+        fields: Vec<KeyValue>,
+    ) -> Self {
+        let builder = SpanBuilder::from_name(name).with_kind(kind).with_attributes(fields);
+        Self(Some(parent.with_span(tracer.build_with_context(builder, parent))))
+    }
+
+    /// Has the receiver of these fields continue this span.
+    pub fn announce(&self, headers: &mut HeaderMap) {
+        let Some(context) = &self.0 else { return };
+        TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(headers));
+        if headers.get(&TRACESTATE).is_some_and(http::HeaderValue::is_empty) {
+            headers.remove(&TRACESTATE);
+        }
+    }
+
+    /// It belongs to a route.
+    pub fn route(&self, name: &str) {
+        if let Some(context) = &self.0 {
+            context.span().set_attribute(KeyValue::new("bearerd.route", name.to_owned()));
+        }
+    }
+
+    /// It ended with a status; 0 if there was none.
+    pub fn status(&self, code: u16) {
+        let Some(context) = &self.0 else { return };
+        match code {
+            0 => self.failed("client-left"),
+            500.. => self.failed("status"),
+            _ => {}
+        }
+        context.span().set_attribute(KeyValue::new("http.response.status_code", i64::from(code)));
+    }
+
+    /// It failed for a reason of a closed set.
+    pub fn failed(&self, reason: &'static str) {
+        if let Some(context) = &self.0 {
+            context.span().set_attribute(KeyValue::new("error.type", reason));
+            context.span().set_status(Status::error(reason));
+        }
+    }
+}
+
+fn of_method(method: &Method) -> KeyValue {
+    KeyValue::new("http.request.method", known(method))
+}
+
+/// A method of the closed set.
+fn known(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
