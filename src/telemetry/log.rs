@@ -5,21 +5,23 @@ use std::io::{self, IsTerminal};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Format as Lines, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::vocab::Wall;
 
 /// The target of the access log: one event at level debug for each request.
 pub const ACCESS: &str = "bearerd::access";
 
-/// What is logged unless `RUST_LOG` says otherwise …
-const USUAL: &str = "info";
-
-/// … and to a person at a terminal, who wants to see what goes by.
-const AT_A_TERMINAL: &str = "info,bearerd::access=debug";
+/// What is logged unless `RUST_LOG` says otherwise: a person at a terminal wants to see what goes
+/// by.
+fn usual(terminal: bool) -> Targets {
+    let usual = Targets::new().with_default(LevelFilter::INFO);
+    if terminal { usual.with_target(ACCESS, LevelFilter::DEBUG) } else { usual }
+}
 
 /// The form of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -31,15 +33,16 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. `RUST_LOG` chooses what is logged: `info` by default, and at a terminal a line
-/// for each request. `NO_COLOR` takes the colours away (no-color.org).
+/// Starts logging. `RUST_LOG` chooses what is logged by target and level: `info` by default, and at
+/// a terminal a line for each request. (Filters by span and field would need an engine for regular
+/// expressions in memory.) `NO_COLOR` takes the colours away (no-color.org).
 ///
 /// A second call in one process changes nothing.
 pub fn init(format: Format) {
     let terminal = io::stderr().is_terminal() && format == Format::Text;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let usual = if terminal { AT_A_TERMINAL } else { USUAL };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|chosen| chosen.parse().ok());
+    let filter = chosen.unwrap_or_else(|| usual(terminal));
     let subscriber = subscriber(format, terminal, terminal && colours, filter, io::stderr);
     // Whoever was first has set it up.
     drop(tracing::subscriber::set_global_default(subscriber));
@@ -49,16 +52,20 @@ fn subscriber(
     format: Format,
     terminal: bool,
     ansi: bool,
-    filter: EnvFilter,
+    filter: Targets,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> Box<dyn Subscriber + Send + Sync> {
+    let most = Layer::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
     let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+        tracing_subscriber::fmt().with_max_level(most).with_writer(writer).with_ansi(ansi);
     match (format, terminal) {
-        (Format::Text, true) => Box::new(builder.event_format(Terminal::default()).finish()),
-        (Format::Text, false) => Box::new(builder.finish()),
+        (Format::Text, true) => {
+            Box::new(builder.event_format(Terminal::default()).finish().with(filter))
+        }
+        (Format::Text, false) => Box::new(builder.finish().with(filter)),
         (Format::Json, _) => {
-            Box::new(builder.json().flatten_event(true).with_current_span(false).finish())
+            let builder = builder.json().flatten_event(true).with_current_span(false);
+            Box::new(builder.finish().with(filter))
         }
     }
 }
@@ -223,8 +230,8 @@ mod tests {
     fn written(format: Format, terminal: bool, ansi: bool) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let filter = EnvFilter::new(if terminal { AT_A_TERMINAL } else { USUAL });
-        let subscriber = subscriber(format, terminal, ansi, filter, move || writer.clone());
+        let subscriber =
+            subscriber(format, terminal, ansi, usual(terminal), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(
                 target: ACCESS,
