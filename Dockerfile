@@ -4,17 +4,22 @@
 #   docker build -t bearerd .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/bearerd --push .
 #   docker run --read-only --cap-drop ALL -v ./bearerd.yaml:/etc/bearerd/bearerd.yaml:ro bearerd
+ARG RUST=1.95
 
-# Alpine's Rust links statically with musl, whatever the platform.
-FROM rust:1.89-alpine AS build
-RUN apk add --no-cache build-base ca-certificates
+# On the builder's own platform, compiling for the wanted one: nothing is emulated.
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:${RUST}-slim-bookworm AS build
+ARG TARGETARCH
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3-venv \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY deploy/build-static deploy/
 COPY src src
+# Tools lie beside the cache, which is another one for each platform.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --bin bearerd \
-    && cp target/release/bearerd /bearerd
+    --mount=type=cache,id=target-${TARGETARCH},target=/src/target \
+    binary=$(BEARERD_TOOLS=/opt/tools deploy/build-static "${TARGETARCH}") && cp "$binary" /bearerd
 
 FROM scratch
 ARG VERSION=0.1.0
@@ -28,10 +33,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /bearerd /bearerd
 # Another bundle can be mounted over this one, or named by SSL_CERT_FILE.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-    BEARERD_CONFIG=/etc/bearerd/bearerd.yaml \
-    MIMALLOC_ALLOW_THP=0
-# (Huge pages double the idle memory: 17 MiB instead of 8.)
-#
+    BEARERD_CONFIG=/etc/bearerd/bearerd.yaml
 # By number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8080 9090
