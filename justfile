@@ -1,8 +1,8 @@
 # Every command of the project; `just --list` shows them.
 
-# what CI runs
-ci:
-    .ci/run
+# what CI runs; all of it, or some steps
+ci *steps:
+    .ci/run {{steps}}
 
 # the demo
 demo:
@@ -47,6 +47,14 @@ schema:
 # manifests, chart, alerts, dashboard, unit, image; tools are installed into tests/deploy/.work
 deploy *steps:
     tests/deploy/run {{steps}}
+
+# archives for amd64 and arm64, checksums, bill of materials, below target/dist
+release *archs:
+    deploy/release {{archs}}
+
+# runs the commands of README.md and docs/
+docs:
+    tests/docs/run
 
 # writes shell completions and manual pages
 manual dir="target/manual":

@@ -24,6 +24,8 @@ root = pathlib.Path(sys.argv[1])
 binary = os.environ["BEARERD_BIN"]
 SECONDS = 45
 RATE = "15s"
+# For questions by hand.
+NOT_SHOWN = {"bearerd_config_last_reload_success_timestamp_seconds"}
 
 directory = pathlib.Path(tempfile.mkdtemp(prefix="bearerd-observe-"))
 processes, stop = [], threading.Event()
@@ -149,6 +151,11 @@ scrape_configs:
         if states[name][0] == "inactive":
             empty.append(f"alert {name} is not even pending")
     empty += [f"alert {name}: {health}" for name, (_, health) in states.items() if health != "ok"]
+    # Nothing is measured that nobody would look at.
+    looked_at = json.dumps(dashboard) + (root / "deploy/prometheus/alerts.yaml").read_text()
+    with urllib.request.urlopen(f"http://127.0.0.1:{well_admin}/metrics", timeout=10) as answer:
+        families = re.findall(r"^# TYPE (bearerd_\w+)", answer.read().decode(), re.M)
+    empty += [f"neither a panel nor an alert asks for {f}" for f in families if f not in looked_at and f not in NOT_SHOWN]
     series = ask("query", query="count({__name__=~'bearerd_.*'})")[0]["value"][1]
     print(f"{len(panels)} panels, {len(rules)} alerts with {selectors} selectors, {series} series")
     if empty:

@@ -29,7 +29,11 @@ ONLY_READ = {
 # Goes on until it is told to stop; it is up when this path of the admin listener answers 200.
 SERVERS = {r"cargo run --release -- demo$": "/readyz", r"bearerd run ": "/readyz"}
 # Run as written but for this: what else runs in CI anyway, or would take minutes for nothing.
-INSTEAD = {r"^cargo test$": "cargo test --no-run", r"^cargo run --release ": "cargo run "}
+INSTEAD = {
+    r"^cargo test$": "cargo test --no-run",
+    r"^cargo run --release ": "cargo run ",
+    r"^cargo install --locked --path \.$": 'cargo install --locked --path . --debug --root "$SANDBOX/installed"',
+}
 
 sandbox = pathlib.Path(tempfile.mkdtemp(prefix="bearerd-docs-"))
 used, server, counts = set(), None, {"run": 0, "read": 0}
@@ -178,6 +182,7 @@ def programs():
     (directory / "cargo").chmod(0o755)
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     return environment | {
+        "SANDBOX": str(sandbox), "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", f"{root}/target"),
         "PATH": f"{directory}:{os.environ['PATH']}", "SSL_CERT_FILE": str(sandbox / "authority.pem"),
         "CURL_CA_BUNDLE": str(sandbox / "authority.pem"),
     }

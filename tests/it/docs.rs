@@ -51,9 +51,12 @@ fn configurations(path: &Path) -> Vec<String> {
 fn every_configuration_in_a_manifest_is_sound() {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("manifests");
     fs::create_dir_all(&directory).unwrap();
-    for name in ["client-secret", "token"] {
+    for name in ["client-secret", "token", "redis-password"] {
         fs::write(directory.join(name), "canary").unwrap();
     }
+    fs::write(directory.join("store-key"), "canary".repeat(6)).unwrap();
+    let authority = rcgen::generate_simple_self_signed(["redis.example.com".to_owned()]).unwrap();
+    fs::write(directory.join("redis-ca.pem"), authority.cert.pem()).unwrap();
     let mut count = 0;
     for path in files(&deploy()).iter().filter(|path| path.extension() == Some("yaml".as_ref())) {
         // Templates are no YAML yet, and examples want variables: they have a test of their own.
