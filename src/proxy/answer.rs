@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::download::{Cut, Download};
 use super::headers;
+use super::pool::Lease;
 use super::record::Record;
 use crate::net::body::Body;
 use crate::server::Watch;
@@ -38,6 +39,11 @@ impl Arrival {
     /// Has the connection carry no other exchange after this one.
     pub(super) fn last(&mut self) {
         self.download.last();
+    }
+
+    /// Takes the connection of an answer that has switched protocols.
+    pub(super) const fn detach(&mut self) -> Option<Lease> {
+        self.download.detach()
     }
 
     /// Reads up to `most` bytes ahead; they are not lost. None if there are more.
@@ -79,7 +85,7 @@ impl Arrival {
 
     fn is_end_stream(&self) -> bool {
         let is_read = |ahead: &Ahead| ahead.chunks.is_empty() && ahead.trailers.is_none();
-        self.download.is_end_stream() && self.ahead.as_deref().is_none_or(is_read)
+        self.download.is_complete() && self.ahead.as_deref().is_none_or(is_read)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -88,12 +94,6 @@ impl Arrival {
             Some(rest) => SizeHint::with_exact(ahead as u64 + rest),
             None => SizeHint::default(),
         }
-    }
-}
-
-impl AsMut<Download> for Arrival {
-    fn as_mut(&mut self) -> &mut Download {
-        &mut self.download
     }
 }
 

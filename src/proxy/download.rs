@@ -1,13 +1,13 @@
 //! An answer's body as an upstream's connection gives it, whatever the protocol.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
 use http_body::{Frame, SizeHint};
 
-use super::http1::{self, Switched};
-use super::http2;
+use super::pool::Lease;
+use super::{http1, http2};
 use crate::server::Broken;
 use crate::vocab::Moment;
 
@@ -23,9 +23,18 @@ pub enum Cut {
     /// The client's body broke off.
     #[error("{0}")]
     Upload(#[source] Broken),
+    /// The client's body is not as long as its head says.
+    #[error("it is not as long as it was to be")]
+    Length,
     /// What came cannot be passed on; holds what is wrong.
     #[error("it {0}")]
     Malformed(&'static str),
+    /// The connection ended too early.
+    #[error("the connection ended before the answer was complete")]
+    Ended,
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[source] io::Error),
 }
 
 impl Cut {
@@ -33,8 +42,8 @@ impl Cut {
     pub(super) fn is_upload(&self) -> bool {
         match self {
             Self::Hyper(error) => error.is_user(),
-            Self::Upload(_) => true,
-            Self::Http2(_) | Self::Malformed(_) => false,
+            Self::Upload(_) | Self::Length => true,
+            Self::Http2(_) | Self::Malformed(_) | Self::Ended | Self::Io(_) => false,
         }
     }
 
@@ -44,7 +53,7 @@ impl Cut {
             Self::Hyper(error) => error.is_parse(),
             Self::Http2(error) => error.is_library(),
             Self::Malformed(_) => true,
-            Self::Upload(_) => false,
+            Self::Upload(_) | Self::Length | Self::Ended | Self::Io(_) => false,
         }
     }
 }
@@ -61,10 +70,9 @@ pub(super) enum Download {
 impl Download {
     /// Takes the connection out of an answer that has switched protocols, which only HTTP/1.1
     /// has.
-    pub(super) fn switch<B: AsMut<Self>>(response: &mut Response<B>) -> Option<Switched> {
-        let upgrade = hyper::upgrade::on(&mut *response);
-        match response.body_mut().as_mut() {
-            Self::Http1(body) => Some(body.switch(upgrade)),
+    pub(super) const fn detach(&mut self) -> Option<Lease> {
+        match self {
+            Self::Http1(body) => body.detach(),
             Self::Http2(_) => None,
         }
     }
@@ -109,13 +117,6 @@ impl Download {
         match self {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(stream) => stream.poll_frame(cx),
-        }
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(stream) => stream.is_complete(),
         }
     }
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{HeaderName, HeaderValue, Request, Response, Version, request};
 
 use super::answer::Arrival;
 use super::headers::{self, Survey};
@@ -197,7 +196,7 @@ impl<'t> Trip<'t> {
                     call.status(response.status().as_u16());
                     self.answer = Survey::of(response.headers());
                     upgrade::check(&response, self.found, self.answer)?;
-                    return checked(response.map(Arrival::new), self.answer);
+                    return Ok(settled(response.map(Arrival::new), self.answer));
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
@@ -287,42 +286,15 @@ impl<'t> Trip<'t> {
     }
 }
 
-/// Refuses an answer that hyper takes and nobody should pass on, and settles its length.
-fn checked(mut response: Response<Arrival>, found: Survey) -> Result<Response<Arrival>, Refusal> {
+/// Takes out of an answer, in whose head these fields were `found`, what is about its connection.
+fn settled(mut response: Response<Arrival>, found: Survey) -> Response<Arrival> {
     *response.version_mut() = Version::HTTP_11;
-    if found.has(Survey::TRANSFER_ENCODING) {
-        let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
-        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
-            return Err(Refusal::Malformed("has a transfer coding other than `chunked`".into()));
-        }
-        // Both framings at once: the next answer may begin anywhere (RFC 9112 section 6.3).
-        if response.headers_mut().remove(CONTENT_LENGTH).is_some() {
-            response.body_mut().last();
-        }
-    } else if found.has(Survey::CONTENT_LENGTH) {
-        settle_length(response.headers_mut())?;
-    }
     if found.has(Survey::WWW_AUTHENTICATE)
         && headers::remove_connection_challenges(response.headers_mut())
     {
         response.body_mut().last();
     }
-    Ok(response)
-}
-
-/// Makes one length of several. hyper has seen to it that they are the same.
-fn settle_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    if lengths.next().is_none() && !first.contains(&b',') {
-        return Ok(());
-    }
-    let one = first.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-    let one = HeaderValue::from_bytes(one)
-        .map_err(|_| Refusal::Malformed("has no valid length".into()))?;
-    headers.insert(CONTENT_LENGTH, one);
-    Ok(())
+    response
 }
 
 const fn expired(expired: Expired) -> Refusal {

@@ -17,7 +17,6 @@ mod headers;
 mod hops;
 mod http1;
 mod http2;
-mod hush;
 pub mod origin;
 pub mod page;
 mod pool;

@@ -1,5 +1,5 @@
-//! HTTP/1.1 connections to upstreams that wait for their next request. Every worker keeps its own, so no lock
-//! is taken and no connection changes threads.
+//! HTTP/1.1 connections to upstreams that wait for their next request. Every worker keeps its own,
+//! so no lock is taken and no connection changes threads.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -79,10 +79,12 @@ impl Wire {
         }
     }
 
-    fn is_fresh(&self, now: Moment) -> bool {
+    /// Whether it can carry another request. An upstream that has closed it has said so, as has
+    /// one that says what nobody has asked for.
+    fn is_fresh(&mut self, now: Moment) -> bool {
         now.since(self.since) < self.shop.idle
             && now.since(self.born) < self.shop.age
-            && self.connection.is_ready()
+            && self.connection.is_silent()
     }
 }
 
@@ -119,12 +121,20 @@ impl Lease {
         self.0.as_deref_mut()
     }
 
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        self.0.as_deref().map(|wire| &wire.connection)
+    }
+
+    pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
+        self.0.as_deref_mut().map(|wire| &mut wire.connection)
+    }
+
     /// Keeps the connection for the next request if it is ready for one: both bodies have ended
     /// and nothing is left over.
     pub(super) fn give_back(mut self, now: Moment) {
         let Some(mut wire) = self.0.take() else { return };
         wire.shop.active.dec();
-        if !wire.connection.is_ready() {
+        if !wire.connection.is_done() {
             return;
         }
         wire.since = now;

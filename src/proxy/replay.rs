@@ -137,6 +137,13 @@ impl Upload {
         (Self(Some(Box::new(Flow::Client(incoming, live)))), keep)
     }
 
+    /// Chunks that are there.
+    #[cfg(test)]
+    pub(super) fn kept(chunks: Vec<Bytes>) -> Self {
+        let left = chunks.iter().map(Bytes::len).sum();
+        Self(Some(Box::new(Flow::Kept(Store { chunks, next: 0, left }))))
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
     }

@@ -20,9 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::answer::Arrival;
-use super::download::Download;
 use super::headers::{self, Survey};
-use super::http1::Switched;
+use super::pool::Lease;
 use super::refusal::Refusal;
 use super::route::Route;
 use crate::server::{Peer, Watch};
@@ -89,7 +88,7 @@ pub(super) fn open(
         return;
     }
     let Some(client) = head.extensions.remove::<OnUpgrade>() else { return };
-    let Some(upstream) = Download::switch(response) else { return };
+    let Some(upstream) = response.body_mut().detach() else { return };
     response.headers_mut().insert(CONNECTION, OPTION);
     response.headers_mut().insert(UPGRADE, WEBSOCKET);
     let tunnel =
@@ -115,7 +114,8 @@ fn names_websocket(headers: &HeaderMap) -> bool {
 /// Two connections that become one.
 struct Tunnel {
     client: OnUpgrade,
-    upstream: Switched,
+    /// Never goes back to the pool.
+    upstream: Lease,
     watch: Arc<Watch>,
     route: Arc<Route>,
 }
@@ -131,17 +131,17 @@ enum End {
 
 impl Tunnel {
     async fn run(self) {
-        let Self { client, upstream, watch, route } = self;
+        let Self { client, mut upstream, watch, route } = self;
         let moved = AtomicU64::new(0);
         let traffic = async {
             let client = client.await?;
             // The server's limits hold until the client's connection is ours.
             watch.hand_over();
-            let (mut upstream, _lease) = upstream.open().await?;
+            let Some(upstream) = upstream.connection_mut() else { return Ok((0, 0)) };
             route.metrics.upgrades.inc();
             let _open = Open(&route);
             let mut client = Counted { io: TokioIo::new(client), moved: &moved };
-            let (up, down) = copy_bidirectional(&mut client, &mut upstream).await?;
+            let (up, down) = copy_bidirectional(&mut client, upstream).await?;
             Ok((up, down))
         };
         let end = tokio::select! {

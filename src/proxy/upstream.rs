@@ -21,9 +21,6 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::vocab::Moment;
 
-/// Unused connections that may turn out to be closed before a new one is opened.
-const MOST_STALE: usize = 8;
-
 /// Most addresses that one request tries to connect to.
 const MOST_SITES: usize = 3;
 
@@ -140,7 +137,7 @@ impl Upstream {
         Ok(Self {
             sites,
             turn: AtomicUsize::new(0),
-            http1: Arc::new(http1::Settings::new(limits)),
+            http1: Arc::new(http1::Settings::new(limits, &metrics.active)),
             http2: Arc::new(http2::Settings::new(limits, required)),
         })
     }
@@ -240,60 +237,50 @@ impl Upstream {
         {
             return outcome;
         }
-        let mut stale = if over == Over::Any { 0 } else { MOST_STALE };
-        loop {
-            let pooled = if stale < MOST_STALE { Lease::take(&site.shop, now) } else { None };
-            let mut lease = match pooled {
-                Some(lease) => lease,
-                None => {
-                    let lease = Box::pin(self.open(site)).await.map_err(Failure::Dial)?;
-                    now = Moment::now();
-                    lease
-                }
-            };
-            if until.is_some_and(|until| now >= until) {
-                lease.give_back(now);
-                return Err(Failure::Stale);
+        let pooled = if over == Over::Any { Lease::take(&site.shop, now) } else { None };
+        let mut lease = match pooled {
+            Some(lease) => lease,
+            None => {
+                let lease = Box::pin(self.open(site)).await.map_err(Failure::Dial)?;
+                now = Moment::now();
+                lease
             }
-            let Some(wire) = lease.wire() else { continue };
-            let Some(going) = request.take() else { return Err(Failure::Stale) };
-            let outcome = {
-                let answer = pin!(wire.connection.send(going));
-                watch.limit(answer).await
-            };
-            let unanswered = match outcome {
-                Ok(Ok(response)) => {
-                    if let Some(health) = &wire.health {
-                        health.answered();
-                    }
-                    return Ok(response.map(|head| Download::Http1(head.over(lease))));
+        };
+        if until.is_some_and(|until| now >= until) {
+            lease.give_back(now);
+            return Err(Failure::Stale);
+        }
+        let Some(wire) = lease.wire() else { return Err(Failure::Stale) };
+        let Some(going) = request.take() else { return Err(Failure::Stale) };
+        let outcome = {
+            let answer = pin!(wire.connection.send(going));
+            watch.limit(answer).await
+        };
+        match outcome {
+            Ok(Ok(response)) => {
+                if let Some(health) = &wire.health {
+                    health.answered();
                 }
-                Ok(Err(unanswered)) => unanswered,
-                Err(expired) => {
+                Ok(response.map(|()| Download::Http1(http1::Body::over(lease))))
+            }
+            Ok(Err(cut)) => {
+                let others = wire.reused || self.sites.len() > 1;
+                let unheard = others && !wire.connection.has_heard();
+                if !cut.is_upload() {
                     wire.note_silence();
-                    return Err(Failure::Expired(expired));
                 }
-            };
-            *request = unanswered.request;
-            if wire.reused && request.is_some() {
-                stale += 1;
-                continue;
+                Err(Failure::Lost { cut, unheard, unprocessed: None, site: index })
             }
-            let others = wire.reused || self.sites.len() > 1;
-            let unheard = others && !wire.connection.has_heard();
-            if !unanswered.cut.is_upload() {
+            Err(expired) => {
                 wire.note_silence();
+                Err(Failure::Expired(expired))
             }
-            let cut = unanswered.cut;
-            return Err(Failure::Lost { cut, unheard, unprocessed: None, site: index });
         }
     }
 
     async fn open(&self, site: &Site) -> Result<Lease, DialError> {
         let line = site.dialer.reach().await?;
-        let connection = http1::Connection::open(line.io, &self.http1, &site.shop)
-            .await
-            .map_err(|cut| DialError::connect(site.dialer.place(), cut))?;
+        let connection = http1::Connection::new(line.io, Arc::clone(&self.http1));
         Ok(Lease::of(connection, line.health, &site.shop))
     }
 

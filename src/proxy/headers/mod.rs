@@ -13,9 +13,7 @@ mod survey;
 
 use std::cell::Cell;
 
-use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, VIA, WWW_AUTHENTICATE,
-};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, VIA, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use http_body::Body as _;
@@ -36,7 +34,6 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 const ZERO: HeaderValue = HeaderValue::from_static("0");
@@ -253,15 +250,11 @@ pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
     }
 }
 
-/// Says how the body is framed, from the body alone: the client's own words about it are gone.
+/// Says that the body is empty where the client said so, which means something on a POST. How
+/// any other is framed is said by who sends it.
 pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
-    match body.size_hint().exact() {
-        // hyper writes no length for an empty body, but `Content-Length: 0` means something on
-        // a POST.
-        Some(0) if had_length => drop(headers.insert(CONTENT_LENGTH, ZERO)),
-        Some(_) => {}
-        // hyper would drop the chunked body of a GET unless told.
-        None => drop(headers.insert(TRANSFER_ENCODING, CHUNKED)),
+    if had_length && body.size_hint().exact() == Some(0) {
+        headers.insert(CONTENT_LENGTH, ZERO);
     }
 }
 

@@ -76,6 +76,9 @@ impl Seat {
             Ok(response) if response.headers().len() > self.connection.most_fields => {
                 Err(failed(Cut::Malformed("has too many header fields"), None))
             }
+            Ok(response) if response.headers().get_all(CONTENT_LENGTH).iter().count() > 1 => {
+                Err(failed(Cut::Malformed("has two lengths"), None))
+            }
             Ok(response) => {
                 if let Some(health) = &self.connection.health {
                     health.answered();

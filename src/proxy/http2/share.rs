@@ -173,7 +173,7 @@ async fn open(
     shop: &Arc<Shop>,
     dialer: &Dialer,
     settings: &Settings,
-    http1: &http1::Settings,
+    http1: &Arc<http1::Settings>,
 ) -> Result<Spoken, DialError> {
     let line = dialer.reach().await?;
     let is_http2 = match line.io.alpn() {
@@ -194,9 +194,7 @@ async fn open(
     if settings.required {
         return Err(DialError::Protocol { host: dialer.place() });
     }
-    let failed = |error| DialError::connect(dialer.place(), error);
-    let mut connection = http1::Connection::open(line.io, http1, shop).await.map_err(failed)?;
-    connection.ready().await.map_err(failed)?;
+    let connection = http1::Connection::new(line.io, Arc::clone(http1));
     Lease::of(connection, line.health, shop).give_back(Moment::now());
     Ok(Spoken::Http1)
 }

@@ -1,7 +1,6 @@
 //! More answers: what proxies were caught passing on.
 
-use super::super::support::crlf;
-use super::{Case, Cut, Passed, Refused, case, raw};
+use super::{Case, Cut, Passed, Refused, case, crlf, raw};
 
 pub(super) fn further() -> Vec<Case> {
     let mut all = Vec::new();

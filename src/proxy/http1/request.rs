@@ -1,0 +1,319 @@
+//! A request on its way out: its head, and its body in the framing that the head announces.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::TRAILER;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::{Body as _, Frame};
+use tokio::io::AsyncWrite;
+
+use crate::proxy::replay::Upload;
+use crate::server::Broken;
+
+/// So much of a body is copied behind the head: one plain send costs the kernel less than one
+/// of several pieces.
+const COPIED: usize = 2048;
+
+/// With so much ready and unsent, no more of the body is taken.
+const MOST_READY: usize = 16 * 1024;
+
+/// A larger memory for heads is not kept.
+const MOST_KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Where the heads of this thread's requests are put together. Whoever uses it takes it, so
+    /// that a request which cannot be written at once keeps it.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes that are ready, of which so many are sent.
+#[derive(Debug, Default)]
+struct Ready {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// What is left of a request.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    ready: Ready,
+    /// A piece of the body that follows them, and what frames it at its end.
+    piece: Bytes,
+    tail: &'static [u8],
+    rest: Rest,
+    upload: Upload,
+    /// The trailers that the head announces; no others follow.
+    trailers: Vec<HeaderName>,
+    /// What was written may still be within the connection.
+    unflushed: bool,
+}
+
+/// How the rest of the body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    /// So many bytes.
+    Length(u64),
+    Chunks,
+}
+
+/// Why a request could not be sent.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    /// Its own body broke off.
+    Upload(Broken),
+    /// Its own body is not as long as was said.
+    Length,
+    /// The connection.
+    Io(io::Error),
+}
+
+impl Ready {
+    const NONE: Self = Self { bytes: Vec::new(), sent: 0 };
+
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Leaves the memory to the next request.
+    fn release(&mut self) {
+        let mut spare = std::mem::take(&mut self.bytes);
+        self.sent = 0;
+        if (1..=MOST_KEPT).contains(&spare.capacity()) {
+            spare.clear();
+            // While a thread ends, nothing is kept any more.
+            SPARE.try_with(|place| place.set(spare)).unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Outgoing {
+    pub(super) const fn nothing() -> Self {
+        Self {
+            ready: Ready::NONE,
+            piece: Bytes::new(),
+            tail: b"",
+            rest: Rest::Nothing,
+            upload: Upload::empty(),
+            trailers: Vec::new(),
+            unflushed: false,
+        }
+    }
+
+    pub(super) fn new(request: Request<Upload>) -> Self {
+        let (head, upload) = request.into_parts();
+        let rest = match upload.size_hint().exact() {
+            Some(0) => Rest::Nothing,
+            Some(length) => Rest::Length(length),
+            None => Rest::Chunks,
+        };
+        let mut bytes = SPARE.take();
+        write_head(&mut bytes, &head, rest);
+        let trailers = if rest == Rest::Chunks { announced(&head.headers) } else { Vec::new() };
+        Self { ready: Ready { bytes, sent: 0 }, rest, upload, trailers, ..Self::nothing() }
+    }
+
+    /// Whether everything is sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.rest == Rest::Nothing && self.is_written() && !self.unflushed
+    }
+
+    /// Gives up what is not sent yet.
+    pub(super) fn give_up(&mut self) {
+        *self = Self::nothing();
+    }
+
+    fn is_written(&self) -> bool {
+        self.ready.left().is_empty() && self.piece.is_empty() && self.tail.is_empty()
+    }
+
+    /// Sends what can be sent now; ready when that is everything.
+    pub(super) fn poll_send<T: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unsent>> {
+        loop {
+            let starved = self.poll_stage(cx)?.is_pending();
+            ready!(self.poll_write(io, cx)).map_err(Unsent::Io)?;
+            if self.rest == Rest::Nothing {
+                self.ready.release();
+                return Poll::Ready(Ok(()));
+            }
+            if starved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Makes the next piece of the body ready, where there is room for one.
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        let has_room =
+            self.piece.is_empty() && self.tail.is_empty() && self.ready.bytes.len() < MOST_READY;
+        if self.rest == Rest::Nothing || !has_room {
+            return Poll::Ready(Ok(()));
+        }
+        let frame = ready!(Pin::new(&mut self.upload).poll_frame(cx));
+        Poll::Ready(match frame.transpose().map_err(Unsent::Upload)?.map(Frame::into_data) {
+            Some(Ok(data)) => self.stage(data),
+            Some(Err(frame)) => self.finish(frame.into_trailers().unwrap_or_default()),
+            None => self.finish(HeaderMap::new()),
+        })
+    }
+
+    fn stage(&mut self, data: Bytes) -> Result<(), Unsent> {
+        match self.rest {
+            _ if data.is_empty() => return Ok(()),
+            Rest::Nothing => return Err(Unsent::Length),
+            Rest::Length(left) => {
+                // One byte more would be the beginning of the next request.
+                let left = left.checked_sub(data.len() as u64).ok_or(Unsent::Length)?;
+                self.rest = Rest::Length(left);
+                if left == 0 {
+                    self.end();
+                }
+            }
+            Rest::Chunks => {
+                push_number(&mut self.ready.bytes, data.len() as u64, 16);
+                self.ready.bytes.extend_from_slice(b"\r\n");
+                self.tail = b"\r\n";
+            }
+        }
+        if data.len() <= COPIED {
+            self.ready.bytes.extend_from_slice(&data);
+            self.ready.bytes.extend_from_slice(std::mem::take(&mut self.tail));
+        } else {
+            self.piece = data;
+        }
+        Ok(())
+    }
+
+    /// Ends the body.
+    fn finish(&mut self, trailers: HeaderMap) -> Result<(), Unsent> {
+        if let Rest::Length(_) = self.rest {
+            // With the rest missing, the next request would be taken for it.
+            return Err(Unsent::Length);
+        }
+        self.ready.bytes.extend_from_slice(b"0\r\n");
+        for (name, value) in &trailers {
+            if self.trailers.contains(name) {
+                write_field(&mut self.ready.bytes, name, value);
+            }
+        }
+        self.ready.bytes.extend_from_slice(b"\r\n");
+        self.end();
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.rest = Rest::Nothing;
+        self.upload = Upload::empty();
+    }
+
+    fn poll_write<T: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_written() {
+            let io = Pin::new(&mut *io);
+            let ready = self.ready.left();
+            let outcome = if self.piece.is_empty() && self.tail.is_empty() {
+                io.poll_write(cx, ready)
+            } else {
+                let pieces = [ready, &self.piece, self.tail].map(IoSlice::new);
+                io.poll_write_vectored(cx, &pieces[usize::from(ready.is_empty())..])
+            };
+            let count = ready!(outcome)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.advance(count);
+        }
+        if self.unflushed {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// So many bytes more are written.
+    fn advance(&mut self, mut count: usize) {
+        let of_ready = count.min(self.ready.left().len());
+        self.ready.sent += of_ready;
+        if self.ready.left().is_empty() {
+            self.ready.bytes.clear();
+            self.ready.sent = 0;
+        }
+        count -= of_ready;
+        let of_piece = count.min(self.piece.len());
+        self.piece.advance(of_piece);
+        self.tail = &self.tail[(count - of_piece).min(self.tail.len())..];
+    }
+}
+
+/// The trailers that a head announces (RFC 9110 section 6.6.2).
+fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(TRAILER).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+}
+
+fn write_head(out: &mut Vec<u8>, head: &Parts, rest: Rest) {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    out.reserve(128 + target.len() + head.headers.iter().map(size).sum::<usize>());
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    // The path of `http://host?query` is empty.
+    out.extend_from_slice(if target.starts_with('?') { b" /" } else { b" " });
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &head.headers {
+        write_field(out, name, value);
+    }
+    match rest {
+        Rest::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            push_number(out, length, 10);
+            out.extend_from_slice(b"\r\n");
+        }
+        Rest::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Rest::Nothing => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal or hexadecimal digits.
+fn push_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[usize::try_from(number % base).unwrap_or_default()];
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
