@@ -1,7 +1,7 @@
 //! Spans: a request, a call to an upstream, an attempt to obtain a token, each with its beginning
 //! and end, for whoever collects traces (W3C Trace Context, OpenTelemetry).
 //!
-//! They exist only in a build with the feature `otlp`, and there only once [`start`] was called.
+//! They exist only in a build with the feature `otlp`, and there only once `start` was called.
 //! Otherwise a span is nothing, and the client's own `traceparent` and `tracestate` pass as they
 //! came. A span holds configured names, methods and status codes: no path, no field, no token.
 

@@ -10,15 +10,15 @@ pub(super) enum Provider {
     /// Any OAuth 2.0 token endpoint
     #[default]
     Generic,
-    /// Keycloak; the issuer is https://HOST/realms/REALM
+    /// Keycloak; the issuer is HOST/realms/REALM
     Keycloak,
-    /// Auth0; the issuer is https://TENANT.auth0.com/, and an audience is needed
+    /// Auth0; the issuer is TENANT.auth0.com, and an audience is needed
     Auth0,
-    /// Microsoft Entra ID; the issuer is https://login.microsoftonline.com/TENANT/v2.0
+    /// Microsoft Entra ID; the issuer is login.microsoftonline.com/TENANT/v2.0
     Entra,
-    /// Okta; the issuer is https://ORG.okta.com/oauth2/default, and a scope is needed
+    /// Okta; the issuer is ORG.okta.com/oauth2/default, and a scope is needed
     Okta,
-    /// Django OAuth Toolkit; the token endpoint is https://HOST/o/token/
+    /// Django OAuth Toolkit; the token endpoint is HOST/o/token/
     DjangoOauthToolkit,
 }
 
