@@ -7,6 +7,7 @@
 
 mod answers;
 mod headers;
+mod http2;
 mod paths;
 mod requests;
 mod secrets;

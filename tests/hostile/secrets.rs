@@ -5,14 +5,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::support::{Program, Upstream, crlf, directory, find, talk_to_the_end};
+use super::support::http2::{Http2, request};
+use super::support::{Program, Upstream, connect, crlf, directory, find, talk_to_the_end};
 
 /// None of them holds a character that any encoding would change, so that each is found in
 /// percent-encoded texts as well; the one with a `/` is looked for in its encoded form too.
@@ -145,10 +146,82 @@ routes:
     )
 }
 
+/// An upstream that speaks HTTP/2 and counts requests that hold this.
+fn http2_upstream(key: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, count) = (stream.unwrap(), Arc::clone(&shared));
+            std::thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async move {
+                    stream.set_nonblocking(true).unwrap();
+                    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let field = &request.headers()["authorization"];
+                        count.fetch_add(
+                            usize::from(field.to_str().unwrap().contains(key)),
+                            Ordering::Relaxed,
+                        );
+                        drop(respond.send_response(http::Response::new(()), true));
+                    }
+                });
+            });
+        }
+    });
+    (address, count)
+}
+
+/// Somebody looks at the status page all the time: requests are listed while that is so.
+fn watch(program: &Program) -> Arc<Mutex<Vec<u8>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    let mut stream = connect(program.admin);
+    stream.write_all(b"GET /status/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    std::thread::spawn(move || {
+        let mut chunk = [0_u8; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            into.lock().unwrap().extend_from_slice(&chunk[..count]);
+        }
+    });
+    seen
+}
+
+/// The same over HTTP/2, whose library keeps tables of fields and has much to log.
+fn ask_over_http2(program: &Program, path: &str, proof: &str, client: &str) {
+    let bearer = format!("Bearer {client}");
+    let path = format!("{path}?x=1");
+    let mut connection = Http2::connect(program.proxy);
+    connection.send(&request(
+        &[
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":authority", b"localhost"),
+            (b":path", path.as_bytes()),
+            (b"x-proof", proof.as_bytes()),
+            (b"authorization", bearer.as_bytes()),
+            (b"cookie", client.as_bytes()),
+            (b"x-api-key", client.as_bytes()),
+        ],
+        None,
+        &[],
+    ));
+    connection.outcome();
+}
+
 #[test]
 fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
     let upstream = Upstream::ok();
-    let configuration = configuration(&upstream, issuer());
+    let (http2, over_http2) = http2_upstream(CANARIES[5]);
+    let mut configuration = configuration(&upstream, issuer());
+    configuration.push_str(&format!(
+        "  - {{upstream: {{url: 'http://{http2}', protocol: http2}}, match: {{path: /two}}, inject: {{Authorization: 'ApiKey ${{key}}'}}}}\n"
+    ));
     let trace = [("RUST_LOG", "trace")];
     let program = Program::run_with("secrets", &configuration, &trace);
     let [.., access, _, _, key, proof, client] = CANARIES;
@@ -161,10 +234,12 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
     ];
     let mut out = String::new();
     let mut delivered = 0;
+    let watched = watch(&program);
     for round in 0..8 {
         upstream.answer(&crlf(&answers[round % answers.len()]), round % 2 == 1);
         // What reflects the key is asked only along routes that send it.
-        let paths = ["/workload", "/key", "/client", "/user", "/missing", "/gone", "/none", "/%00"];
+        let paths =
+            ["/workload", "/key", "/client", "/user", "/missing", "/gone", "/none", "/two", "/%00"];
         let reflects = round % answers.len() == 2;
         for path in &paths[..if reflects { 2 } else { paths.len() }] {
             for lines in [
@@ -179,8 +254,11 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
                 let answer = talk_to_the_end(program.proxy, &crlf(&request));
                 out.push_str(&String::from_utf8_lossy(&answer));
             }
+            ask_over_http2(&program, path, proof, client);
         }
-        for path in ["/metrics", "/status", "/readyz", "/livez", "/nothing"] {
+        for path in
+            ["/metrics", "/status", "/status/requests", "/", "/readyz", "/livez", "/nothing"]
+        {
             out.push_str(&program.admin(path));
         }
         for request in upstream.take() {
@@ -191,7 +269,11 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
         std::thread::sleep(Duration::from_millis(300));
     }
     out.push_str(&program.output());
+    let watched = String::from_utf8_lossy(&watched.lock().unwrap()).into_owned();
+    assert!(watched.contains("/workload"), "requests are listed: {watched}");
+    out.push_str(&watched);
     assert!(delivered > 8, "the tokens were in use");
+    assert!(over_http2.load(Ordering::Relaxed) > 8, "over HTTP/2 too");
     assert!(out.contains("DEBUG bearerd"), "everything is logged: {out}");
     for reason in ["bad_response", "connect", "invalid_grant", "malformed", "server_error"] {
         let failed = format!("bearerd_token_refresh_total{{reason=\"{reason}\",result=\"failure\"");

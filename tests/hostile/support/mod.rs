@@ -1,5 +1,6 @@
 //! The program under test, a client and an upstream, all of bytes.
 
+pub(crate) mod http2;
 mod program;
 mod upstream;
 
