@@ -96,10 +96,10 @@ fn ten_thousand_informational_answers_hide_nothing_and_mix_nothing_p18() {
 fn with_the_shorter_patience_ours_no_post_meets_a_closed_connection_p24() {
     // The upstream closes what has been silent for a second, we after a fifth of that.
     let upstream = Upstream::run(|conversation| {
-        conversation.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         loop {
             conversation.request()?;
             conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+            conversation.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         }
     });
     let sidecar = Sidecar::limited(&upstream, "upstream_idle: 200ms");
@@ -115,12 +115,12 @@ fn with_the_shorter_patience_ours_no_post_meets_a_closed_connection_p24() {
 
 #[test]
 fn no_get_fails_whenever_the_upstream_closes_p24() {
-    // It closes what has been silent for 20 ms, in the middle of what comes.
+    // It closes what was used and has been silent for 20 ms, in the middle of what comes.
     let upstream = Upstream::run(|conversation| {
-        conversation.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
         loop {
             conversation.request()?;
             conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+            conversation.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
         }
     });
     let sidecar = Sidecar::before(&upstream);
