@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -23,6 +24,10 @@ use crate::vocab::Moment;
 pub(super) struct Arrival {
     download: Download,
     ahead: Option<Box<Ahead>>,
+    /// How long the upstream may pause, if that matters.
+    patience: Option<Duration>,
+    /// It is being waited for.
+    waits: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +37,9 @@ struct Ahead {
 }
 
 impl Arrival {
-    pub(super) const fn new(download: Download) -> Self {
-        Self { download, ahead: None }
+    /// A body within which the upstream may pause no longer than `patience`.
+    pub(super) const fn new(download: Download, patience: Option<Duration>) -> Self {
+        Self { download, ahead: None, patience, waits: false }
     }
 
     /// Has the connection carry no other exchange after this one.
@@ -83,6 +89,29 @@ impl Arrival {
         self.download.poll_frame(cx)
     }
 
+    /// The same for a client whose `watch` knows who is waited for.
+    fn poll_watched(
+        &mut self,
+        cx: &mut Context<'_>,
+        watch: &Watch,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let outcome = self.poll_frame(cx);
+        if outcome.is_ready() {
+            if std::mem::take(&mut self.waits) {
+                watch.source_came();
+            }
+            return outcome;
+        }
+        if let Some(patience) = self.patience {
+            if self.waits && watch.is_source_late() {
+                return Poll::Ready(Some(Err(Cut::Stalled)));
+            }
+            self.waits = true;
+            watch.await_source(patience);
+        }
+        Poll::Pending
+    }
+
     fn is_end_stream(&self) -> bool {
         let is_read = |ahead: &Ahead| ahead.chunks.is_empty() && ahead.trailers.is_none();
         self.download.is_complete() && self.ahead.as_deref().is_none_or(is_read)
@@ -111,28 +140,34 @@ impl Drop for Arrival {
 pub struct Answer {
     source: Source,
     record: Record,
-    /// To be told of a body that breaks off, where the client could take it for whole.
-    watch: Option<Arc<Watch>>,
 }
 
 #[derive(Debug)]
 enum Source {
     Own(Body),
-    Upstream(Arrival, Arc<Presented>),
+    Upstream(Arrival, Arc<Presented>, Client),
+}
+
+/// Whom a relayed answer is for.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) watch: Arc<Watch>,
+    /// It could take an answer that breaks off for whole.
+    pub(super) old: bool,
 }
 
 impl Answer {
     pub(super) const fn own(body: Body, record: Record) -> Self {
-        Self { source: Source::Own(body), record, watch: None }
+        Self { source: Source::Own(body), record }
     }
 
     pub(super) const fn relayed(
         arrival: Arrival,
         presented: Arc<Presented>,
         record: Record,
-        watch: Option<Arc<Watch>>,
+        client: Client,
     ) -> Self {
-        Self { source: Source::Upstream(arrival, presented), record, watch }
+        Self { source: Source::Upstream(arrival, presented, client), record }
     }
 }
 
@@ -147,14 +182,17 @@ impl http_body::Body for Answer {
         let this = self.get_mut();
         let frame = ready!(match &mut this.source {
             Source::Own(body) => Pin::new(body).poll_frame(cx).map_err(Cut::Hyper),
-            Source::Upstream(arrival, _) => arrival.poll_frame(cx),
+            Source::Upstream(arrival, _, client) => arrival.poll_watched(cx, &client.watch),
         });
         let frame = match frame {
             Some(Ok(frame)) => frame,
             None => return Poll::Ready(None),
             Some(Err(error)) => {
-                if let Some(watch) = &this.watch {
+                if let Source::Upstream(.., Client { watch, old: true }) = &this.source {
                     watch.reset_at_close();
+                }
+                if matches!(error, Cut::Stalled) {
+                    this.record.stalled();
                 }
                 return Poll::Ready(Some(Err(error)));
             }
@@ -166,7 +204,7 @@ impl http_body::Body for Answer {
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::filter_answer_trailers(&mut trailers);
-                if let Source::Upstream(_, presented) = &this.source {
+                if let Source::Upstream(_, presented, _) = &this.source {
                     headers::remove_leaks(&mut trailers, presented);
                 }
                 Frame::trailers(trailers)
@@ -178,14 +216,14 @@ impl http_body::Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival, _) => arrival.is_end_stream(),
+            Source::Upstream(arrival, ..) => arrival.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(body) => body.size_hint(),
-            Source::Upstream(arrival, _) => arrival.size_hint(),
+            Source::Upstream(arrival, ..) => arrival.size_hint(),
         }
     }
 }
@@ -195,7 +233,7 @@ impl Drop for Answer {
         let now = Moment::now();
         let whole = match &mut self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(arrival, _) => {
+            Source::Upstream(arrival, ..) => {
                 arrival.download.release(now);
                 arrival.download.is_complete()
             }

@@ -26,6 +26,9 @@ pub enum Cut {
     /// The client's body is not as long as its head says.
     #[error("it is not as long as it was to be")]
     Length,
+    /// The upstream fell silent within its answer's body.
+    #[error("the upstream sent no more of its answer in time")]
+    Stalled,
     /// What came cannot be passed on; holds what is wrong.
     #[error("it {0}")]
     Malformed(&'static str),
@@ -43,7 +46,9 @@ impl Cut {
         match self {
             Self::Hyper(error) => error.is_user(),
             Self::Upload(_) | Self::Length => true,
-            Self::Http2(_) | Self::Malformed(_) | Self::Ended | Self::Io(_) => false,
+            Self::Http2(_) | Self::Stalled | Self::Malformed(_) | Self::Ended | Self::Io(_) => {
+                false
+            }
         }
     }
 
@@ -53,7 +58,7 @@ impl Cut {
             Self::Hyper(error) => error.is_parse(),
             Self::Http2(error) => error.is_library(),
             Self::Malformed(_) => true,
-            Self::Upload(_) | Self::Length | Self::Ended | Self::Io(_) => false,
+            Self::Upload(_) | Self::Stalled | Self::Length | Self::Ended | Self::Io(_) => false,
         }
     }
 }

@@ -196,7 +196,10 @@ impl<'t> Trip<'t> {
                     call.status(response.status().as_u16());
                     self.answer = Survey::of(response.headers());
                     upgrade::check(&response, self.found, self.answer)?;
-                    return Ok(settled(response.map(Arrival::new), self.answer));
+                    let is_stream = self.answer.has(Survey::STREAM);
+                    let patience = if is_stream { None } else { self.route.body_idle };
+                    let response = response.map(|body| Arrival::new(body, patience));
+                    return Ok(settled(response, self.answer));
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;

@@ -37,7 +37,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 
 pub use answer::Answer;
-use answer::Arrival;
+use answer::{Arrival, Client};
 use caller::Caller;
 use cors::Grant;
 use forward::Trip;
@@ -206,8 +206,8 @@ impl Handler for Proxy {
         let mut response = match reply {
             Ok(Reply::Relayed(response, presented)) => {
                 record.answered(response.status().as_u16());
-                let watch = old.then(|| Arc::clone(&peer.watch));
-                response.map(|arrival| Answer::relayed(arrival, presented, record, watch))
+                let client = Client { watch: Arc::clone(&peer.watch), old };
+                response.map(|arrival| Answer::relayed(arrival, presented, record, client))
             }
             Ok(Reply::Own(response)) => {
                 record.answered(response.status().as_u16());

@@ -77,6 +77,13 @@ impl Record {
         self.bytes += bytes as u64;
     }
 
+    /// The upstream fell silent within its answer.
+    pub(super) fn stalled(&self) {
+        if let Some(route) = &self.route {
+            route.metrics.stalls.inc();
+        }
+    }
+
     /// The answer is over, `whole` or not.
     pub(super) const fn end(&mut self, now: Moment, whole: bool) {
         self.ended = Some(now);

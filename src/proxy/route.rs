@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Uri, header::HOST};
@@ -11,7 +12,7 @@ use super::cors::Cors;
 use super::headers::{Rules, Via};
 use super::page::Navigation;
 use super::refusal::Refusal;
-pub use super::settings::{HostField, Match, Settings, Strip, check, is_untouchable};
+pub use super::settings::{BodyIdle, HostField, Match, Settings, Strip, check, is_untouchable};
 use super::target::{self, Care};
 use super::upgrade::Tunnels;
 use super::upstream::Upstream;
@@ -72,6 +73,8 @@ pub struct Route {
     pub(super) rules: Rules,
     /// The names of the places at which its rules remove credentials.
     pub(super) places: Vec<String>,
+    /// How long the upstream may pause within an answer's body.
+    pub(super) body_idle: Option<Duration>,
     /// The status codes that any token's rules of rejection name.
     rejecting: Vec<u16>,
 }
@@ -213,6 +216,10 @@ impl Route {
             },
             rules,
             places,
+            body_idle: match own.body_idle {
+                None => Some(surroundings.limits.upstream_body_idle.0),
+                Some(BodyIdle(own)) => own.map(|period| period.0),
+            },
             rejecting,
             name,
         })

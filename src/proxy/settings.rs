@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde::de::Deserializer;
 
 use super::access::Rule;
 use super::cors;
@@ -12,7 +13,9 @@ use super::page::Navigation;
 use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
-use crate::vocab::{At, FieldName, Mistake, Place, Problems, RouteName, Text};
+use crate::vocab::{
+    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Text, scalar,
+};
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -51,6 +54,9 @@ pub struct Settings {
     /// client's own such fields are removed either way. Default `true`.
     #[serde(default = "yes")]
     pub forwarded: bool,
+    /// Longest pause of the upstream within an answer's body, or `off`. Default:
+    /// `limits.upstream_body_idle`.
+    pub body_idle: Option<BodyIdle>,
     /// What may be called: a request must fit one of these rules. Default: everything.
     #[serde(default)]
     pub allow: Vec<Rule>,
@@ -112,12 +118,56 @@ pub enum HostField {
     Keep,
 }
 
+/// How long an upstream may pause within a body; `off` for as long as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyIdle(pub Option<Period>);
+
+impl BodyIdle {
+    fn parse(text: &str) -> Result<Self, Mistake> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let period = Period::parse(text)
+            .map_err(|mistake| mistake.hint("write `off`, or a number with a unit: `5m`"))?;
+        if period.0.is_zero() {
+            return Err(Mistake::new("no answer comes without any pause").hint("write `off`"));
+        }
+        Ok(Self(Some(period)))
+    }
+}
+
+impl<'de> Deserialize<'de> for BodyIdle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, Self::parse)
+    }
+}
+
+impl Placeholder for BodyIdle {
+    fn placeholder() -> Self {
+        Self(None)
+    }
+}
+
+impl JsonSchema for BodyIdle {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BodyIdle".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["5m", "off"] })
+    }
+}
+
 impl Settings {
     /// The route's name; `index` counts from 0.
     #[must_use]
     pub fn name(&self, index: usize) -> RouteName {
         let positional = || RouteName::parse(&format!("route-{}", index + 1)).ok();
-        self.name.clone().or_else(positional).unwrap_or_else(crate::vocab::Placeholder::placeholder)
+        self.name.clone().or_else(positional).unwrap_or_else(Placeholder::placeholder)
     }
 }
 
@@ -256,6 +306,16 @@ mod tests {
         ] {
             let found = problems(yaml);
             assert!(found.iter().any(|what| what.contains(expected)), "{yaml}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_may_pause_for_a_time_or_for_ever() {
+        let read = |text: &str| BodyIdle::parse(text);
+        assert_eq!(read("off"), Ok(BodyIdle(None)));
+        assert_eq!(read("5m"), Ok(BodyIdle(Some(Period::secs(300)))));
+        for bad in ["0s", "never", "5", ""] {
+            assert!(read(bad).unwrap_err().hint.unwrap().contains("`off`"), "{bad}");
         }
     }
 

@@ -34,6 +34,9 @@ pub struct Limits {
     pub connect: Period,
     /// Longest time from a request's last byte to the first of its answer. Default `60s`.
     pub response_head: Period,
+    /// Longest pause of an upstream within the body of its answer, while the client would take
+    /// more. Event streams, gRPC and their like are free to pause. Default `60s`.
+    pub upstream_body_idle: Period,
     /// How long an unused upstream connection is kept. It should be less than the upstream's own
     /// keep-alive time, of which 5 s is a common one. Default `4s`.
     pub upstream_idle: Period,
@@ -63,6 +66,7 @@ impl Default for Limits {
             streams: 100,
             connect: Period::secs(3),
             response_head: Period::secs(60),
+            upstream_body_idle: Period::secs(60),
             upstream_idle: Period::secs(4),
             upstream_age: Period::secs(300),
             upstream_spare: 256,
@@ -76,10 +80,15 @@ impl Limits {
     /// How often the sweeps look: often enough that the shortest limit is kept to within an
     /// eighth.
     pub(super) fn tick(&self) -> std::time::Duration {
-        let shortest = [self.head, self.idle, self.body_idle, self.write_idle, self.response_head]
-            .into_iter()
-            .min()
-            .unwrap_or(self.head);
+        let shortest = [
+            self.head,
+            self.idle,
+            self.body_idle,
+            self.write_idle,
+            self.response_head,
+            self.upstream_body_idle,
+        ];
+        let shortest = shortest.into_iter().min().unwrap_or(self.head);
         (shortest.0 / 8).clamp(super::SHORTEST_TICK, super::LONGEST_TICK)
     }
 }

@@ -40,6 +40,7 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     upstream_seconds: HistogramVec,
     upstream_connections: IntGaugeVec,
+    upstream_stalls: IntCounterVec,
     upstream_ejections: IntCounterVec,
     upstream_ejected: IntGaugeVec,
     upgrades_active: IntGaugeVec,
@@ -162,6 +163,11 @@ impl Metrics {
                 "upstream_connections",
                 "Open connections to upstreams, by state (`active`, `idle`).",
                 &["route", "state"],
+            )?,
+            upstream_stalls: c.counter(
+                "upstream_stalls_total",
+                "Answers cut off because the upstream fell silent within the body.",
+                &["route"],
             )?,
             upstream_ejections: c.counter(
                 "upstream_ejections_total",
@@ -426,6 +432,7 @@ impl Metrics {
             upstream_seconds: self.upstream_seconds.with_label_values(&[route]),
             active: self.upstream_connections.with_label_values(&[route, "active"]),
             idle: self.upstream_connections.with_label_values(&[route, "idle"]),
+            stalls: self.upstream_stalls.with_label_values(&[route]),
             ejections: self.upstream_ejections.with_label_values(&[route]),
             ejected: self.upstream_ejected.with_label_values(&[route]),
             upgrades: self.upgrades_active.with_label_values(&[route]),

@@ -78,6 +78,8 @@ pub struct RouteMetrics {
     pub active: IntGauge,
     /// Upstream connections kept for later.
     pub idle: IntGauge,
+    /// Answers cut off within the body.
+    pub stalls: IntCounter,
     /// Times that an address of the upstream was set aside.
     pub ejections: IntCounter,
     /// Addresses of the upstream that are set aside.

@@ -5,17 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Response};
 
-use crate::support::{
-    Client, Conversation, Exchange, Http2, Leave, PATIENCE, Sidecar, Upstream, eventually,
-};
-use crate::tls::Authority;
+use crate::support::{Client, Http2, PATIENCE, Sidecar, Upstream, eventually};
 
 /// A sidecar before an upstream that speaks HTTP/2 without TLS.
-fn before(upstream: &Http2) -> Sidecar {
+pub(crate) fn before(upstream: &Http2) -> Sidecar {
     with(upstream, "")
 }
 
@@ -27,7 +23,7 @@ fn with(upstream: &Http2, yaml: &str) -> Sidecar {
     Sidecar::start(&Upstream::at(upstream.address), &yaml)
 }
 
-fn post(client: &mut Client, target: &str, body: &str) -> crate::support::Answer {
+pub(crate) fn post(client: &mut Client, target: &str, body: &str) -> crate::support::Answer {
     let length = format!("Content-Length: {}", body.len());
     client.request(&[&format!("POST {target} HTTP/1.1"), "Host: localhost", &length]);
     client.send(body).answer()
@@ -132,206 +128,6 @@ fn more_streams_than_the_upstream_takes_need_more_connections() {
         assert_eq!(client.answer().text(), "all");
     }
     assert_eq!(upstream.connections(), 3);
-}
-
-/// Refuses the first request of every connection but for the first `after` connections.
-async fn refuse(mut exchange: Exchange, refused: Arc<AtomicUsize>) {
-    if exchange.connection == 0 {
-        refused.fetch_add(1, Ordering::SeqCst);
-        // Some of the body has come by then.
-        if let Some(Ok(chunk)) = exchange.request.body_mut().data().await {
-            drop(chunk);
-        }
-        exchange.respond.send_reset(Reason::REFUSED_STREAM);
-        return;
-    }
-    let body = exchange.body().await;
-    exchange.answer(Response::new(()), body);
-}
-
-#[test]
-fn a_refused_stream_goes_over_a_new_connection_whatever_its_method_p38() {
-    for (body, expected) in [("", ""), ("some body", "some body")] {
-        let refused = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&refused);
-        let upstream = Http2::run(move |exchange| refuse(exchange, Arc::clone(&count)));
-        let sidecar = before(&upstream);
-        let answer = post(&mut sidecar.client(), "/", body);
-        assert_eq!((answer.status(), answer.text().as_str()), (200, expected));
-        assert_eq!(refused.load(Ordering::SeqCst), 1);
-        assert_eq!((upstream.requests().len(), upstream.connections()), (2, 2));
-        let credentials = upstream.requests()[1].headers.get_all("authorization").iter().count();
-        assert_eq!(credentials, 1);
-    }
-}
-
-#[test]
-fn a_stream_that_is_refused_twice_is_given_up_p38() {
-    let upstream = Http2::run(|mut exchange| async move {
-        exchange.respond.send_reset(Reason::REFUSED_STREAM);
-    });
-    let sidecar = before(&upstream);
-    let answer = post(&mut sidecar.client(), "/", "x");
-    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
-    assert_eq!(upstream.requests().len(), 2);
-}
-
-#[test]
-fn another_reset_repeats_no_post_p23() {
-    let upstream = Http2::run(|mut exchange| async move {
-        exchange.respond.send_reset(Reason::INTERNAL_ERROR);
-    });
-    let sidecar = before(&upstream);
-    let answer = post(&mut sidecar.client(), "/", "x");
-    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
-    assert_eq!(upstream.requests().len(), 1);
-}
-
-#[test]
-fn no_request_is_lost_to_a_goaway_p38() {
-    let upstream = Http2::run(move |mut exchange| async move {
-        let id = exchange.request.headers()["x-id"].clone();
-        if exchange.number == 4 {
-            exchange.leave(Leave::Gracefully);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        exchange.answer(Response::new(()), Bytes::copy_from_slice(id.as_bytes()));
-    });
-    let sidecar = before(&upstream);
-    let mut client = sidecar.client();
-    for i in 0..100 {
-        let id = format!("X-Id: {i}");
-        client.request(&["POST / HTTP/1.1", "Host: localhost", &id, "Content-Length: 0"]);
-        assert_eq!(client.answer().text(), i.to_string());
-    }
-    assert!(upstream.connections() > 10, "{}", upstream.connections());
-    assert_eq!(upstream.requests().len(), 100);
-}
-
-/// The kinds of frames that the tests write or look for (RFC 9113 section 6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-    [&head, payload].concat()
-}
-
-/// Speaks HTTP/2 frame by frame, up to the first frame of this kind, of which it returns the
-/// stream.
-fn until(conversation: &mut Conversation, wanted: u8) -> std::io::Result<u32> {
-    loop {
-        let head = conversation.take(9)?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let payload = conversation.take(length)?;
-        match head[3] {
-            SETTINGS if head[4] & 1 == 0 => conversation.send(frame(SETTINGS, 1, 0, &[]))?,
-            PING if head[4] & 1 == 0 => conversation.send(frame(PING, 1, 0, &payload))?,
-            kind if kind == wanted => {
-                return Ok(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A server that writes frames as `script` says.
-fn framed(
-    script: impl Fn(&mut Conversation, usize) -> std::io::Result<()> + Send + Sync + 'static,
-) -> Upstream {
-    let connections = AtomicUsize::new(0);
-    Upstream::run(move |conversation| {
-        let index = connections.fetch_add(1, Ordering::SeqCst);
-        conversation.take(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len())?;
-        conversation.send(frame(SETTINGS, 0, 0, &[]))?;
-        script(conversation, index)
-    })
-}
-
-/// The HPACK index of `:status: 200`.
-const OK: &[u8] = &[0x88];
-
-const FRAMED: &str = "routes: [{upstream: {url: UPSTREAM, protocol: http2}}]";
-
-#[test]
-fn a_goaway_below_a_stream_has_its_request_repeated_whatever_the_method_p38() {
-    let heads = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&heads);
-    let upstream = framed(move |conversation, index| {
-        let stream = until(conversation, HEADERS)?;
-        count.fetch_add(1, Ordering::SeqCst);
-        if index == 0 {
-            // The last stream that was looked at is 0: none. The reason is no error.
-            conversation.send(frame(GOAWAY, 0, 0, &[0; 8]))?;
-        } else {
-            conversation.send(frame(HEADERS, 5, stream, OK))?;
-        }
-        until(conversation, HEADERS).map(drop)
-    });
-    let sidecar = Sidecar::start(&upstream, FRAMED);
-    assert_eq!(post(&mut sidecar.client(), "/", "body").status(), 200);
-    assert_eq!((heads.load(Ordering::SeqCst), upstream.connections()), (2, 2));
-}
-
-#[test]
-fn an_early_answer_that_ends_the_upload_is_a_success_p20() {
-    let upstream = framed(|conversation, _| {
-        let stream = until(conversation, DATA)?;
-        let answer = [
-            frame(HEADERS, 4, stream, OK),
-            frame(DATA, 1, stream, b"enough"),
-            frame(RST_STREAM, 0, stream, &[0; 4]),
-        ];
-        conversation.send(answer.concat())?;
-        until(conversation, HEADERS).map(drop)
-    });
-    let sidecar = Sidecar::start(&upstream, FRAMED);
-    let mut client = sidecar.client();
-    client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 100000000"]);
-    let answer = client.send(vec![b'x'; 64 * 1024]).answer();
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "enough"));
-}
-
-#[test]
-fn a_connection_that_vanishes_repeats_what_is_safe_once_p23() {
-    let upstream = Http2::run(|mut exchange| async move {
-        if exchange.request.uri().path() == "/cut" && exchange.number > 0 {
-            exchange.leave(Leave::Rudely);
-            std::future::pending::<()>().await;
-        }
-        exchange.answer(Response::new(()), "ok");
-    });
-    let sidecar = before(&upstream);
-    let mut client = sidecar.client();
-    assert_eq!(client.get("/warm").status(), 200);
-    assert_eq!(client.get("/cut").status(), 200);
-    assert_eq!(upstream.requests().len(), 3);
-    let answer = post(&mut client, "/cut", "x");
-    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-reset"));
-    assert_eq!(upstream.requests().len(), 4);
-}
-
-#[test]
-fn a_stream_that_is_reset_within_its_answer_never_ends_cleanly_p12() {
-    for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
-        let upstream = Http2::run(move |mut exchange| async move {
-            let mut stream = exchange.respond.send_response(Response::new(()), false).unwrap();
-            stream.send_data(Bytes::from_static(b"half"), false).unwrap();
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            stream.send_reset(reason);
-        });
-        let sidecar = before(&upstream);
-        let mut client = sidecar.client();
-        client.request(&["GET / HTTP/1.1", "Host: localhost"]);
-        assert_eq!(client.head().one("transfer-encoding"), "chunked");
-        let rest = client.until_closed().unwrap_or_default();
-        assert!(!rest.ends_with(b"0\r\n\r\n"), "{reason:?}: {rest:?}");
-    }
 }
 
 #[test]
@@ -512,53 +308,6 @@ fn what_does_not_speak_http2_is_told_so() {
     let sidecar = Sidecar::start(&silent, &yaml);
     let answer = sidecar.client().get("/");
     assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-connect"));
-}
-
-/// Before an upstream with TLS, by which `protocol` is spoken.
-fn over_tls(upstream: &Http2, authority: &Authority, protocol: &str) -> Sidecar {
-    let (port, file) = (upstream.address.port(), authority.file.display());
-    Sidecar::start(
-        &Upstream::at(upstream.address),
-        &format!(
-            "routes: [{{upstream: {{url: 'https://localhost:{port}', protocol: {protocol}}}, tls: {{ca_file: '{file}'}}, inject: {{Authorization: Bearer secret-credential}}}}]"
-        ),
-    )
-}
-
-async fn name_scheme(mut exchange: Exchange) {
-    let scheme = exchange.request.uri().scheme_str().unwrap_or_default().to_owned();
-    exchange.answer(Response::new(()), scheme);
-}
-
-#[test]
-fn with_tls_the_upstream_chooses_the_protocol() {
-    let authority = Authority::new("alpn");
-    let both = authority.acceptor(&["h2", "http/1.1"]);
-    let upstream = Http2::start(&Builder::new(), Some(both), name_scheme);
-    for protocol in ["auto", "http2"] {
-        let sidecar = over_tls(&upstream, &authority, protocol);
-        let mut client = sidecar.client();
-        for _ in 0..3 {
-            assert_eq!(client.get("/").text(), "https", "{protocol}");
-        }
-    }
-    assert_eq!((upstream.requests().len(), upstream.connections()), (6, 2));
-    assert_eq!(upstream.requests()[0].uri.host(), Some("localhost"));
-
-    // One that knows no HTTP/2, or does not say so.
-    for alpn in [&["http/1.1"][..], &[]] {
-        let upstream = Http2::raw(authority.acceptor(alpn));
-        let sidecar = over_tls(&upstream, &authority, "auto");
-        let mut client = sidecar.client();
-        for _ in 0..3 {
-            assert_eq!(client.get("/").text(), "http/1.1");
-        }
-        assert_eq!(upstream.connections(), 1);
-        let sidecar = over_tls(&upstream, &authority, "http2");
-        let answer = sidecar.client().get("/");
-        assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-tls"));
-        assert!(answer.text().contains("HTTP/2") || answer.text().contains("Protocol"));
-    }
 }
 
 #[test]

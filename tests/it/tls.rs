@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use h2::server::Builder;
+use http::Response;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Sidecar, Upstream};
+use crate::support::{Exchange, Http2, Sidecar, Upstream};
 
 /// A certificate authority and the file that it is trusted by.
 pub(crate) struct Authority {
@@ -124,5 +126,52 @@ fn no_other_server_sees_a_byte_of_a_request() {
         assert_eq!(answer.status(), 502, "{what}");
         assert_eq!(answer.refusal(), "upstream-tls", "{what}");
         assert_eq!(seen.load(Ordering::SeqCst), 0, "{what}");
+    }
+}
+
+/// Before an upstream with TLS, by which `protocol` is spoken.
+fn over_tls(upstream: &Http2, authority: &Authority, protocol: &str) -> Sidecar {
+    let (port, file) = (upstream.address.port(), authority.file.display());
+    Sidecar::start(
+        &Upstream::at(upstream.address),
+        &format!(
+            "routes: [{{upstream: {{url: 'https://localhost:{port}', protocol: {protocol}}}, tls: {{ca_file: '{file}'}}, inject: {{Authorization: Bearer secret-credential}}}}]"
+        ),
+    )
+}
+
+async fn name_scheme(mut exchange: Exchange) {
+    let scheme = exchange.request.uri().scheme_str().unwrap_or_default().to_owned();
+    exchange.answer(Response::new(()), scheme);
+}
+
+#[test]
+fn with_tls_the_upstream_chooses_the_protocol() {
+    let authority = Authority::new("alpn");
+    let both = authority.acceptor(&["h2", "http/1.1"]);
+    let upstream = Http2::start(&Builder::new(), Some(both), name_scheme);
+    for protocol in ["auto", "http2"] {
+        let sidecar = over_tls(&upstream, &authority, protocol);
+        let mut client = sidecar.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "https", "{protocol}");
+        }
+    }
+    assert_eq!((upstream.requests().len(), upstream.connections()), (6, 2));
+    assert_eq!(upstream.requests()[0].uri.host(), Some("localhost"));
+
+    // One that knows no HTTP/2, or does not say so.
+    for alpn in [&["http/1.1"][..], &[]] {
+        let upstream = Http2::raw(authority.acceptor(alpn));
+        let sidecar = over_tls(&upstream, &authority, "auto");
+        let mut client = sidecar.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "http/1.1");
+        }
+        assert_eq!(upstream.connections(), 1);
+        let sidecar = over_tls(&upstream, &authority, "http2");
+        let answer = sidecar.client().get("/");
+        assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-tls"));
+        assert!(answer.text().contains("HTTP/2") || answer.text().contains("Protocol"));
     }
 }

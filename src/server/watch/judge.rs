@@ -25,6 +25,11 @@ impl Watch {
         if over(self.write_since.load(Relaxed), limits.write_idle.0) {
             return Verdict::Close;
         }
+        let source_limit = Duration::from_millis(self.source_limit.load(Relaxed));
+        let is_blocked = self.write_since.load(Relaxed) != 0;
+        if !is_blocked && over(self.source_since.load(Relaxed), source_limit) {
+            return Verdict::SourceTooSlow;
+        }
         let since = self.phase_since.load(Relaxed);
         if self.is(Phase::Exchange) {
             return self.judge_exchange(limits, over);

@@ -5,6 +5,7 @@
 //! judges all connections a few times a second and wakes those whose time is over.
 
 mod judge;
+mod source;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -64,6 +65,8 @@ pub(super) enum Verdict {
     AnswerTooSlow,
     /// The handler is told that the client stopped sending.
     BodyTooSlow,
+    /// The answer's body is told that its source has stopped.
+    SourceTooSlow,
     /// Ask the client whether it is still there (HTTP/2).
     Ask,
     /// Close at once.
@@ -93,6 +96,9 @@ pub struct Watch {
     read_since: AtomicU64,
     write_since: AtomicU64,
     wait_since: AtomicU64,
+    /// Since when the answer's body waits for its source, and how many milliseconds it may.
+    source_since: AtomicU64,
+    source_limit: AtomicU64,
     read_ahead: AtomicBool,
     /// Somebody reads the body of a client that waits for a go-ahead (HTTP/2).
     called: AtomicBool,
@@ -114,6 +120,8 @@ impl Watch {
             read_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
             wait_since: AtomicU64::new(0),
+            source_since: AtomicU64::new(0),
+            source_limit: AtomicU64::new(0),
             read_ahead: AtomicBool::new(false),
             called: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::None as u8),
@@ -146,11 +154,12 @@ impl Watch {
         .await
     }
 
-    /// Says that something moved while a handler waits.
+    /// Says that something moved while a handler, or an answer's body, waits.
     pub fn progress(&self) {
         if self.wait_since.load(Relaxed) != 0 {
             self.wait_since.store(self.clock.now(), Relaxed);
         }
+        self.restart_source();
     }
 
     /// Says that the request's body has arrived whole.
@@ -232,6 +241,7 @@ impl Watch {
     /// The client took bytes.
     pub(super) fn sent(&self) {
         if self.write_since.swap(0, Relaxed) != 0 {
+            self.restart_source();
             self.room.wake();
         }
     }
@@ -317,6 +327,7 @@ impl Watch {
     /// The answer is complete.
     pub(super) fn end(&self) {
         self.body_unwanted();
+        self.source_came();
         let ahead = self.read_ahead.load(Relaxed);
         self.enter(if ahead { Phase::Head } else { Phase::Idle });
     }
@@ -342,6 +353,7 @@ impl Watch {
             v if v == Verdict::HeadTooSlow as u8 => Verdict::HeadTooSlow,
             v if v == Verdict::AnswerTooSlow as u8 => Verdict::AnswerTooSlow,
             v if v == Verdict::BodyTooSlow as u8 => Verdict::BodyTooSlow,
+            v if v == Verdict::SourceTooSlow as u8 => Verdict::SourceTooSlow,
             v if v == Verdict::Ask as u8 => Verdict::Ask,
             _ => Verdict::None,
         }
