@@ -61,7 +61,13 @@ impl Client {
 
     fn more(&mut self) -> std::io::Result<usize> {
         let mut chunk = [0_u8; 16 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = loop {
+            match self.stream.read(&mut chunk) {
+                // A child of another test has ended.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                outcome => break outcome?,
+            }
+        };
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count)
     }
