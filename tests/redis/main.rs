@@ -20,3 +20,5 @@ mod away;
 mod calls;
 mod entries;
 mod once;
+mod spread;
+mod ways;

@@ -30,12 +30,17 @@ impl Redis {
         format!("state: {{redis: {{url: \"{}\", key: {{file: {}}}}}}}", self.url(), key.display())
     }
 
+    /// Its Unix socket.
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("redis.sock")
+    }
+
     /// Starts the server, with what it had saved.
     pub fn up(&self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--save", "", "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(self.dir.path()).arg("--unixsocket");
-        command.arg(self.dir.path().join("redis.sock"));
+        command.arg(self.socket());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().expect("redis-server; tests/redis/run installs it");
         assert!(self.child.replace(Some(child)).is_none(), "it was up already");
