@@ -3,6 +3,9 @@
 mod client;
 pub(crate) mod http2;
 mod http2_server;
+#[allow(unreachable_pub, dead_code, reason = "shared with the suite of faults")]
+#[path = "../../faults/support/lateness.rs"]
+mod lateness;
 mod process;
 mod sidecar;
 mod upstream;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use http2_server::{Exchange, Http2, Leave};
+pub(crate) use lateness::{lateness, watch};
 pub(crate) use process::{Load, Process, example, file};
 pub(crate) use sidecar::Sidecar;
 pub(crate) use upstream::{Conversation, Upstream};
