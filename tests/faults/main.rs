@@ -7,7 +7,7 @@
 //! # What is not reproduced faithfully, and what is proved instead
 //!
 //! * F7: ten minutes. The first 25 s run against the program (tries, memory, log), all ten against
-//!   the rules. Memory over the ten minutes is measured by hand.
+//!   the rules. The whole row is in [`soak`], which takes its time and is left out of a plain run.
 //! * F26: SERVFAIL and a resolver that stalls need a resolver of our own at port 53. For the
 //!   program both are errors of `getaddrinfo`, as NXDOMAIN is, under the connect deadline. The
 //!   address that swallows packets and F27 need a mount namespace; where there is none they say so.
@@ -18,6 +18,7 @@
 //!   looks like from inside.
 //! * F33, F35, F36: 6 s instead of 30, 33 s instead of 60, 4 MiB instead of 1 GiB.
 //! * F39, F40: the hundred replicas are simulated; a hundred processes would measure this machine.
+//!   A hundred in one process are in `tests/redis/spread.rs`.
 //! * F41: `kill -9` leaves the page cache as it is, so a loss of power is not proved. The order of
 //!   the calls (write, fsync, rename, fsync of the directory) is what stands for it.
 //! * F43: a directory that is gone stands for ENOSPC and a read-only mount; root, as whom tests
