@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, V
 
 use super::cors::Grant;
 use super::headers::{self, Survey};
+pub use super::http1::fuzz::answer as upstream;
 use super::refusal::Refusal;
 use super::route::{Routes, Settings, Surroundings};
 use super::{State, upgrade};

@@ -7,6 +7,8 @@
 
 mod body;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod head;
 mod input;
 mod request;
