@@ -5,14 +5,14 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::tls::{provider, roots_of};
+use super::tls::{chain_of, provider, roots_of};
 use crate::vocab::{At, Mistake, SecretRef, Text};
 
 /// What clients may go on with, the better one first.
@@ -54,7 +54,7 @@ impl Settings {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let chain = self.chain().map_err(|why| {
+        let chain = chain_of(self.cert_file.as_str()).map_err(|why| {
             let what = format!("cannot use the certificate {}: {why}", self.cert_file.as_str());
             (self.cert_file.place, Mistake::new(what).hint("write a PEM file, leaf first"))
         })?;
@@ -65,13 +65,6 @@ impl Settings {
         })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         Ok(Arc::new(config))
-    }
-
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, String> {
-        let read = CertificateDer::pem_file_iter(self.cert_file.as_str());
-        let chain: Result<Vec<_>, _> = read.map_err(|error| error.to_string())?.collect();
-        let chain = chain.map_err(|error| error.to_string())?;
-        if chain.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(chain) }
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, Mistake> {

@@ -122,7 +122,7 @@ impl Dialer {
     ) -> Result<Self, TlsError> {
         let tls = match url.scheme() {
             Scheme::Http => None,
-            Scheme::Https => Some(Tls::new(url.host(), tls.ca_path().as_deref(), alpn)?),
+            Scheme::Https => Some(Tls::new(url.host(), tls, alpn)?),
         };
         let place = Place::Name { host: url.host().to_owned(), port: url.port() };
         Ok(Self { place, tls, timeout, last_descriptors: false, ledger: None })

@@ -1,34 +1,95 @@
 //! TLS towards upstreams and issuers. The only file that names a crypto provider.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
-use crate::vocab::{At, Text};
+use crate::vocab::{At, Moment, Place, SecretRef, Text};
 
-/// The `tls` block of a URL's owner.
+/// How soon files that have been read are looked at again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The `tls` block of a URL's owner. The files are read again when their content changes.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Tls")]
 pub struct Settings {
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<At<Text>>,
+    /// A PEM file: the certificate by which we prove ourselves (RFC 8705), then those that lead
+    /// from it to the authority. Default: none.
+    pub cert_file: Option<At<Text>>,
+    /// The certificate's private key in PEM.
+    pub key: Option<At<SecretRef>>,
 }
 
 impl Settings {
-    /// The CA file, if one is configured.
+    /// Where to look for a fault in them, if any of them is written.
     #[must_use]
-    pub fn ca_path(&self) -> Option<PathBuf> {
-        self.ca_file.as_ref().map(|file| PathBuf::from(file.as_str()))
+    pub fn place(&self) -> Option<Place> {
+        let files = [&self.ca_file, &self.cert_file].into_iter().flatten().map(|file| file.place);
+        files.chain(self.key.as_ref().map(|key| key.place)).next()
     }
+
+    fn is_plain(&self) -> bool {
+        self.ca_file.is_none() && self.cert_file.is_none() && self.key.is_none()
+    }
+
+    /// A number that changes when the content of any file does.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for file in [&self.ca_file, &self.cert_file].into_iter().flatten() {
+            std::fs::read(file.as_str()).ok().hash(&mut hasher);
+        }
+        self.key.as_ref().map(|key| key.fingerprint()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Reads all of it.
+    fn load(&self, alpn: &[Vec<u8>]) -> Result<TlsConnector, TlsError> {
+        let roots = match &self.ca_file {
+            Some(file) => Arc::new(roots_of(Path::new(file.as_str()))?),
+            None => system_roots()?,
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match (&self.cert_file, &self.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(file), Some(key)) => {
+                let fault = |why: String| TlsError::Identity { path: file.as_str().into(), why };
+                let chain = chain_of(file.as_str()).map_err(fault)?;
+                let secret = key.read().map_err(|error| fault(error.to_string()))?;
+                // What the parser says may quote what it has read.
+                let key = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
+                    .map_err(|_| fault(format!("no private key in {}", key.describe())))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| fault(format!("the key does not fit: {error}")))?
+            }
+            _ => return Err(TlsError::Half),
+        };
+        config.alpn_protocols = alpn.to_vec();
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+pub(super) fn chain_of(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    let chain: Result<Vec<_>, _> = read.collect();
+    let chain = chain.map_err(|error| error.to_string())?;
+    if chain.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(chain) }
 }
 
 /// Why TLS could not be set up.
@@ -42,6 +103,17 @@ pub enum TlsError {
         /// Why.
         why: String,
     },
+    /// The certificate by which we prove ourselves, or its key, cannot be used.
+    #[error("cannot use the client certificate {path}: {why}")]
+    Identity {
+        /// The certificate's file.
+        path: String,
+        /// Why; nothing of the key is in it.
+        why: String,
+    },
+    /// A certificate without a key, or a key without a certificate.
+    #[error("`cert_file` and `key` of `tls` go together; one of them is missing")]
+    Half,
     /// The system has no certificate authorities.
     #[error(
         "found no trusted certificate authorities on this system; install ca-certificates, set SSL_CERT_FILE or configure `tls: {{ca_file: ..}}`"
@@ -64,8 +136,21 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Makes TLS connections to one server, whose name comes from the configuration.
 #[derive(Clone)]
 pub struct Tls {
-    connector: TlsConnector,
     name: ServerName<'static>,
+    source: Arc<Source>,
+}
+
+/// Where a connector comes from, and the one in use.
+struct Source {
+    settings: Settings,
+    alpn: Vec<Vec<u8>>,
+    live: Mutex<Live>,
+}
+
+struct Live {
+    connector: TlsConnector,
+    fingerprint: u64,
+    looked: Moment,
 }
 
 impl std::fmt::Debug for Tls {
@@ -78,20 +163,17 @@ impl Tls {
     /// Prepares connections to `host`, offering the ALPN protocols in order.
     ///
     /// # Errors
-    /// An unusable CA file, no system roots, or a host that is no DNS name or address.
-    pub fn new(host: &str, ca_file: Option<&Path>, alpn: &[&[u8]]) -> Result<Self, TlsError> {
-        let roots = match ca_file {
-            Some(path) => Arc::new(roots_of(path)?),
-            None => system_roots()?,
-        };
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    /// Unusable files, no system roots, or a host that is no DNS name or address.
+    pub fn new(host: &str, settings: &Settings, alpn: &[&[u8]]) -> Result<Self, TlsError> {
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
+        let alpn: Vec<_> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        // In this order: what changes in between is noticed later.
+        let fingerprint = settings.fingerprint();
+        let connector = settings.load(&alpn)?;
+        let live = Mutex::new(Live { connector, fingerprint, looked: Moment::now() });
+        let source = Source { settings: settings.clone(), alpn, live };
+        Ok(Self { name, source: Arc::new(source) })
     }
 
     /// Shakes hands on a connection.
@@ -99,7 +181,31 @@ impl Tls {
         &self,
         tcp: tokio::net::TcpStream,
     ) -> io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
-        self.connector.connect(self.name.clone(), tcp).await
+        self.source.connector().connect(self.name.clone(), tcp).await
+    }
+}
+
+impl Source {
+    /// The connector for what the files hold now. While they cannot be used the last one stays.
+    fn connector(&self) -> TlsConnector {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Moment::now();
+        if self.settings.is_plain() || now.since(live.looked) < FRESH {
+            return live.connector.clone();
+        }
+        live.looked = now;
+        let fingerprint = self.settings.fingerprint();
+        if fingerprint != live.fingerprint {
+            live.fingerprint = fingerprint;
+            match self.settings.load(&self.alpn) {
+                Ok(connector) => {
+                    live.connector = connector;
+                    tracing::info!("certificates for outgoing connections have changed");
+                }
+                Err(error) => tracing::warn!(%error, "changed certificates cannot be used"),
+            }
+        }
+        live.connector.clone()
     }
 }
 

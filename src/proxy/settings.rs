@@ -221,6 +221,11 @@ pub fn check(routes: &[Settings], problems: &mut Problems) {
 fn check_one(route: &Settings, problems: &mut Problems) {
     let upstream = &route.upstream;
     upstream.value.check(upstream, route.plaintext, problems);
+    if route.tls.cert_file.is_some() != route.tls.key.is_some() {
+        let place = route.tls.place().unwrap_or(upstream.place);
+        let mistake = Mistake::new("`cert_file` and `key` of `tls` go together");
+        problems.add(place, mistake.hint("write both, or neither"));
+    }
     route.allow.iter().chain(&route.deny).for_each(|rule| rule.check(problems));
     if let Some(host) = &route.matches.host
         && Host::parse(host.as_str().as_bytes()).is_none_or(|(_, port)| port.is_some())
@@ -292,6 +297,8 @@ mod tests {
             ("- upstream: {url: 'http://a/', socket: run/a}", "not an absolute path"),
             ("- upstream: {url: 'http://a/', socket: /a, addresses: ['a:1']}", "exclude"),
             ("- upstream: {url: 'https://a/', addresses: ['a:1', 'a:1']}", "stands here twice"),
+            ("- {upstream: 'https://a/', tls: {cert_file: /a}}", "go together"),
+            ("- {upstream: 'https://a/', tls: {key: {file: /a}}}", "go together"),
             ("- {upstream: 'https://a/', match: {path: api}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {path: /a/../b}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {host: 'a:80'}}", "is not a host"),

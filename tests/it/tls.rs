@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use h2::server::Builder;
 use http::Response;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_rustls::TlsAcceptor;
 
@@ -37,6 +39,22 @@ impl Authority {
     pub(crate) fn acceptor(&self, alpn: &[&str]) -> TlsAcceptor {
         let mut config =
             self.server_config(CertificateParams::new(["localhost".to_owned()]).unwrap());
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// The same, for clients that have to show a certificate.
+    fn config(&self, alpn: &[&str], verifier: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(bearerd::net::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
@@ -174,4 +192,53 @@ fn with_tls_the_upstream_chooses_the_protocol() {
         assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-tls"));
         assert!(answer.text().contains("HTTP/2") || answer.text().contains("Protocol"));
     }
+}
+
+/// What a client shows: a certificate for this name, and its key.
+fn identity(authority: &Authority, name: &str) -> (String, String) {
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, &authority.issuer).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn an_upstream_that_wants_a_certificate_gets_the_present_one() {
+    let (ours, clients) = (Authority::new("mtls"), Authority::new("mtls-clients"));
+    let strangers = Authority::new("mtls-strangers");
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = rustls::pki_types::CertificateDer::from_pem_file(&clients.file).unwrap();
+    roots.add(ca).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        bearerd::net::tls::provider(),
+    );
+    let config = ours.config(&["h2"], verifier.build().unwrap());
+    let upstream = Http2::start(&Builder::new(), Some(config), name_scheme);
+    let start = |certificate: &str, key: &str| {
+        let (port, ca) = (upstream.address.port(), ours.file.display());
+        let yaml = format!(
+            "limits: {{upstream_age: 100ms, upstream_idle: 100ms}}\nroutes: [{{upstream: 'https://localhost:{port}', tls: {{ca_file: '{ca}', cert_file: '{certificate}', key: {{file: '{key}'}}}}}}]"
+        );
+        Sidecar::start(&Upstream::at(upstream.address), &yaml)
+    };
+    let write = |authority: &Authority, certificate: &Path, key: &Path| {
+        let (pem, secret) = identity(authority, "sidecar");
+        fs::write(certificate, pem).unwrap();
+        fs::write(key, secret).unwrap();
+    };
+    let certificate = crate::support::file("client.pem", "");
+    let key = crate::support::file("client.key", "");
+    write(&strangers, &certificate, &key);
+    let sidecar = start(&certificate.display().to_string(), &key.display().to_string());
+    let answer = sidecar.client().get("/");
+    assert_eq!(answer.status(), 502, "{}", answer.text());
+    // A certificate that fits is found without a restart.
+    write(&clients, &certificate, &key);
+    let is_served = || sidecar.client().get("/").status() == 200;
+    crate::support::eventually(is_served, || "the new certificate is not shown".to_owned());
+    // One that cannot be used changes nothing.
+    fs::write(&certificate, "junk").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(sidecar.client().get("/").status(), 200);
+    assert!(upstream.requests().iter().all(|seen| seen.uri.scheme_str() == Some("https")));
 }

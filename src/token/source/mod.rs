@@ -277,7 +277,7 @@ pub(super) fn target(
             None
         }
         Err(TargetError::Tls(error)) => {
-            let place = tls.ca_file.as_ref().map_or_else(|| url.place(), |file| file.place);
+            let place = tls.place().unwrap_or_else(|| url.place());
             problems.add(place, Mistake::new(error.to_string()));
             None
         }

@@ -40,11 +40,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// # Errors
 /// TLS settings that cannot work.
 pub(super) fn dialer(settings: &Settings) -> Result<Dialer, TlsError> {
-    let ca = settings.tls.ca_path();
     let dialer = match &settings.url.value.place {
         Place::Unix(path) => Dialer::to(String::new(), 0, None, CONNECT).over(path.clone()),
         Place::Tcp { host, port, tls } => {
-            let tls = tls.then(|| Tls::new(host, ca.as_deref(), &[])).transpose()?;
+            let tls = tls.then(|| Tls::new(host, &settings.tls, &[])).transpose()?;
             Dialer::to(host.clone(), *port, tls, CONNECT)
         }
     };
