@@ -76,3 +76,8 @@ browser:
 slow *args:
     cargo build --release
     tests/hostile/slow {{args}}
+
+# floods of HTTP/2 frames against the program's default limits
+flood *args:
+    cargo build --release
+    tests/hostile/flood {{args}}

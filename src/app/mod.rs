@@ -310,6 +310,7 @@ fn state(
         shutdown: requests,
         via: config.via,
         caller: config.caller.as_ref().map(|caller| caller.header.value.as_header()),
+        trusted: &config.trusted_proxies,
     };
     let routes = Routes::new(&config.routes, |name| tokens.handle(name), surroundings)?;
     let hosts = config.hosts.iter().map(crate::vocab::Text::as_str);

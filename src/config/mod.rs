@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use self::check::Loaded;
 use crate::net::certificate;
+use crate::proxy::forwarded::Trusted;
 use crate::proxy::{caller, route};
 use crate::server::{Endpoint, Limits};
 use crate::telemetry::journal::Inspect;
@@ -60,6 +61,10 @@ pub struct Config {
     /// Host names by which clients may call beside the loopback names and the bound address.
     #[serde(default)]
     pub hosts: Vec<Text>,
+    /// Addresses and networks of proxies whose `X-Forwarded-*` and `Forwarded` are kept and added
+    /// to; `unix` for whoever reaches the Unix socket. Default: none.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Trusted>,
     /// How long a request waits for a token that is not there yet.
     #[serde(default = "default_token_wait")]
     pub token_wait: Period,

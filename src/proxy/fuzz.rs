@@ -60,6 +60,7 @@ fn state(routes: &str) -> State {
         shutdown: &Shutdown::new(),
         via: true,
         caller: None,
+        trusted: &[],
     };
     let routes = Routes::new(&settings, |_| None, surroundings).expect("sound routes");
     State::new(routes, ["api.local", "10.1.1.1"], Duration::ZERO)
@@ -326,7 +327,7 @@ fn is_forbidden(folded: &str) -> bool {
 fn request(head: &mut Parts, route: &super::route::Route, before: &Parts) {
     let found = upgrade::asked(head, Survey::of(&head.headers));
     let tunnel = found.has(Survey::UPGRADE);
-    let outcome = headers::strip(head, found, &route.rules, &[]);
+    let outcome = headers::strip(head, found, &route.rules, &peer(), &[]);
     if let Err(refusal) = outcome {
         assert!(matches!(refusal, Refusal::Query), "{refusal:?}");
         return;

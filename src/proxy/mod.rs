@@ -10,6 +10,7 @@ pub mod caller;
 pub mod cors;
 pub mod download;
 mod forward;
+pub mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod guard;
@@ -174,7 +175,7 @@ impl Proxy {
             return Ok(Reply::Own(refusal::granted(fields)));
         }
         let found = upgrade::asked(head, found);
-        let stripped = headers::strip(head, found, &route.rules, &route.metrics.stripped)?;
+        let stripped = headers::strip(head, found, &route.rules, peer, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         if let Some(sheet) = sheet {

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Uri, header::HOST};
 
 use super::access::{self, Access};
 use super::cors::Cors;
+use super::forwarded::Trusted;
 use super::headers::{Rules, Via};
 use super::page::Navigation;
 use super::refusal::Refusal;
@@ -49,6 +50,8 @@ pub struct Surroundings<'s> {
     pub via: bool,
     /// The field by which callers prove themselves, which is not forwarded.
     pub caller: Option<&'s HeaderName>,
+    /// Whose word about clients is taken.
+    pub trusted: &'s [Trusted],
 }
 
 /// A route in service.
@@ -175,7 +178,8 @@ impl Route {
         surroundings: Surroundings<'_>,
     ) -> Result<Self, RouteError> {
         let origin = &own.upstream.value;
-        let (rules, places) = Rules::new(own, all, via.cloned(), surroundings.caller);
+        let (rules, places) =
+            Rules::new(own, all, via.cloned(), surroundings.caller, surroundings.trusted);
         let metrics = surroundings.metrics.route(&name, &places);
         let upstream =
             Upstream::new(origin, &own.tls, surroundings.limits, &metrics, surroundings.shutdown)
@@ -284,6 +288,7 @@ mod tests {
             shutdown: &Shutdown::new(),
             via: true,
             caller: None,
+            trusted: &[],
         };
         Routes::new(&settings, |_| None, surroundings).unwrap()
     }

@@ -8,6 +8,7 @@ use serde::de::Deserializer;
 
 use super::access::Rule;
 use super::cors;
+use super::forwarded::Forwarded;
 use super::origin::Origin;
 use super::page::Navigation;
 use crate::net::tls;
@@ -50,10 +51,11 @@ pub struct Settings {
     /// The `Host` that the upstream sees. Default `upstream`.
     #[serde(default)]
     pub host: HostField,
-    /// Tells the upstream about the client by `X-Forwarded-For`, `-Proto` and `-Host`. The
-    /// client's own such fields are removed either way. Default `true`.
-    #[serde(default = "yes")]
-    pub forwarded: bool,
+    /// Tells the upstream about the client: `true` by `X-Forwarded-For`, `-Proto` and `-Host`,
+    /// `rfc7239` by `Forwarded`, `both` by all of them. The client's own such fields are removed
+    /// unless `trusted_proxies` lists the client. Default `true`.
+    #[serde(default = "by_x")]
+    pub forwarded: Forwarded,
     /// Longest pause of the upstream within an answer's body, or `off`. Default:
     /// `limits.upstream_body_idle`.
     pub body_idle: Option<BodyIdle>,
@@ -75,8 +77,8 @@ pub struct Settings {
     pub encoded_slash: bool,
 }
 
-const fn yes() -> bool {
-    true
+const fn by_x() -> Forwarded {
+    Forwarded::ByX
 }
 
 /// Which requests a route takes. All conditions must hold; among the routes that fit, one with a

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::server::conn::http1::Builder;
 use rustls::ServerConfig;
@@ -15,7 +15,7 @@ use super::problem::Own;
 use super::socket::{Protocol, Socket};
 use super::stream::Stream;
 use super::watch::{Verdict, Watch};
-use super::{Fleet, Handed, Handler, Peer, SHORTEST_TICK, http1, http2};
+use super::{Fleet, Handed, Handler, Labels, Peer, SHORTEST_TICK, http1, http2};
 use crate::vocab::descriptors;
 
 /// A worker at work.
@@ -110,7 +110,7 @@ impl<H: Handler> Crew<H> {
         drop(watches);
         let seat = Seat::take(Arc::clone(&self.fleet), self.index);
         let Accepted { stream, ends, tls } = accepted;
-        let peer = Peer { ends, secure: tls.is_some(), watch, label: OnceLock::new() };
+        let peer = Peer { ends, secure: tls.is_some(), watch, labels: Labels::default() };
         let task = serve_connection(Arc::clone(self), stream, tls, peer, seat);
         drop(self.fleet.shutdown.spawn(task));
     }

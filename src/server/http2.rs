@@ -275,9 +275,9 @@ impl<H: Handler> Stream<H> {
 
     /// The same peer, with the stream's own watch.
     fn peer(&self) -> Peer {
-        let Peer { ends, secure, label, .. } = &self.session.peer;
+        let Peer { ends, secure, labels, .. } = &self.session.peer;
         let watch = Arc::clone(&self.watch);
-        Peer { ends: *ends, secure: *secure, watch, label: label.clone() }
+        Peer { ends: *ends, secure: *secure, watch, labels: labels.clone() }
     }
 
     /// The request as a handler wants it: the authority is also in `Host`.

@@ -22,6 +22,7 @@ mod stream;
 mod watch;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -81,7 +82,14 @@ pub struct Peer {
     pub secure: bool,
     /// The connection's limits and progress.
     pub watch: Arc<Watch>,
+    labels: Labels,
+}
+
+/// How a client is named to upstreams; each is made once a connection.
+#[derive(Debug, Clone, Default)]
+struct Labels {
     label: OnceLock<Option<HeaderValue>>,
+    element: OnceLock<HeaderValue>,
 }
 
 impl Peer {
@@ -90,16 +98,33 @@ impl Peer {
     pub(crate) fn unwatched(addr: std::net::SocketAddr) -> Self {
         let watch = Arc::new(Watch::new(Arc::new(clock::Clock::new())));
         let ends = Ends::Inet { client: addr, local: addr };
-        Self { ends, secure: false, watch, label: OnceLock::new() }
+        Self { ends, secure: false, watch, labels: Labels::default() }
     }
 
     /// The client's IP address as a header value, made once a connection; none over a Unix
     /// socket.
     #[must_use]
     pub fn label(&self) -> Option<&HeaderValue> {
-        let made =
-            self.label.get_or_init(|| HeaderValue::from_str(&self.ends.client()?.to_string()).ok());
+        let made = self
+            .labels
+            .label
+            .get_or_init(|| HeaderValue::from_str(&self.ends.client()?.to_string()).ok());
         made.as_ref()
+    }
+
+    /// The client and its protocol as an element of `Forwarded` (RFC 7239 section 4).
+    #[must_use]
+    pub fn element(&self) -> &HeaderValue {
+        self.labels.element.get_or_init(|| {
+            let proto = if self.secure { "https" } else { "http" };
+            let client = match self.ends.client() {
+                None => "unknown".to_owned(),
+                Some(IpAddr::V4(address)) => address.to_string(),
+                Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+            };
+            HeaderValue::from_str(&format!("for={client};proto={proto}"))
+                .unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+        })
     }
 }
 

@@ -159,6 +159,30 @@ fn the_upstream_learns_of_the_client_from_us_and_of_us_from_via() {
 }
 
 #[test]
+fn the_word_of_a_trusted_proxy_is_kept_and_added_to_p3() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::start(
+        &upstream,
+        "trusted_proxies: [127.0.0.0/8]\nroutes: [{upstream: UPSTREAM, forwarded: both}]",
+    );
+    let lines = [
+        "GET / HTTP/1.1",
+        "Host: localhost",
+        "X-Forwarded-For: 192.0.2.1",
+        "X-Forwarded-Proto: https",
+        "X_Forwarded_For: 6.6.6.6",
+        "Forwarded: for=192.0.2.1",
+    ];
+    sidecar.client().request(&lines).answer();
+    let head = upstream.request().head;
+    assert_eq!(head.one("x-forwarded-for"), "192.0.2.1, 127.0.0.1");
+    assert_eq!(head.one("x-forwarded-proto"), "https");
+    assert_eq!(head.one("x-forwarded-host"), "localhost");
+    assert_eq!(head.all("forwarded"), ["for=192.0.2.1", "for=127.0.0.1;proto=http"]);
+    assert!(!head.has("x_forwarded_for"));
+}
+
+#[test]
 fn the_hosts_field_and_the_forwarding_fields_can_be_left_as_they_are() {
     let upstream = Upstream::ok();
     let sidecar = Sidecar::start(

@@ -29,11 +29,6 @@ use super::replay::Upload;
 use crate::server::Peer;
 use crate::token::present::{Mode, Presented};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 const ZERO: HeaderValue = HeaderValue::from_static("0");
@@ -76,6 +71,7 @@ pub(super) fn strip(
     head: &mut Parts,
     found: Survey,
     rules: &Rules,
+    peer: &Peer,
     stripped: &[IntCounter],
 ) -> Result<Places, Refusal> {
     let removed = Cell::new(Places::default());
@@ -108,6 +104,7 @@ pub(super) fn strip(
                 count(place);
                 doomed.push(name.clone());
             }
+            Fate::Go if rules.teller.keeps(name, peer) => continue,
             Fate::Go => doomed.push(name.clone()),
         }
     }
@@ -133,15 +130,7 @@ pub(super) fn strip(
 /// Says whom the request is for, who sends it, and by whom: the fields of a proxy. `version` is the
 /// client's.
 pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules, peer: &Peer) {
-    if rules.forwarded {
-        if let Some(host) = headers.get(HOST).cloned() {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        if let Some(label) = peer.label() {
-            headers.insert(X_FORWARDED_FOR, label.clone());
-        }
-        headers.insert(X_FORWARDED_PROTO, if peer.secure { HTTPS } else { HTTP });
-    }
+    rules.teller.tell(headers, peer);
     if let Some(host) = &rules.host {
         headers.insert(HOST, host.clone());
     }

@@ -3,6 +3,7 @@
 use http::header::{self, AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 
+use super::super::forwarded::{Teller, Trusted};
 use super::super::settings::{HostField, Settings};
 use crate::token::present::Mode;
 use crate::vocab::FieldName;
@@ -20,7 +21,7 @@ pub(in super::super) struct Rules {
     /// Where removed parameters are counted.
     pub(super) query_place: usize,
     pub(super) host: Option<HeaderValue>,
-    pub(super) forwarded: bool,
+    pub(super) teller: Teller,
     pub(super) via: Option<Via>,
 }
 
@@ -82,6 +83,7 @@ impl Rules {
         all: &[Settings],
         via: Option<Via>,
         caller: Option<&HeaderName>,
+        trusted: &[Trusted],
     ) -> (Self, Vec<String>) {
         let mut places: Vec<String> = Vec::new();
         let mut protected: Vec<Protected> = Vec::new();
@@ -136,7 +138,7 @@ impl Rules {
                 HostField::Upstream => Some(own.upstream.url.host_value()),
                 HostField::Keep => None,
             },
-            forwarded: own.forwarded,
+            teller: Teller { fields: own.forwarded, trusted: trusted.into() },
             via,
         };
         (rules, places)

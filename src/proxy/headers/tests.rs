@@ -15,7 +15,7 @@ const ROUTES: &str = "
 
 fn rules(yaml: &str) -> (Rules, Vec<String>) {
     let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
-    Rules::new(&settings[0], &settings, Some(Via::new()), None)
+    Rules::new(&settings[0], &settings, Some(Via::new()), None, &[])
 }
 
 fn presented() -> Presented {
@@ -49,7 +49,7 @@ fn sent(fields: &[(&str, &str)]) -> HeaderMap {
     let (mut head, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
     let found = Survey::of(&head.headers);
-    strip(&mut head, found, &rules, &counters).unwrap();
+    strip(&mut head, found, &rules, &peer, &counters).unwrap();
     announce(&mut head.headers, head.version, &rules, &peer);
     inject(&mut head.headers, &presented());
     head.headers
@@ -168,7 +168,8 @@ fn a_request_that_has_been_here_is_a_loop() {
     let request = http::Request::builder().header("via", "1.1 a, 1.1 bearerd").header("via", own);
     let (mut head, ()) = request.body(()).unwrap().into_parts();
     let found = Survey::of(&head.headers);
-    assert!(matches!(strip(&mut head, found, &rules, &[]), Err(Refusal::Loop)));
+    let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
+    assert!(matches!(strip(&mut head, found, &rules, &peer, &[]), Err(Refusal::Loop)));
 }
 
 fn answered(fields: &[(&str, &str)], rejected: bool) -> Result<HeaderMap, Refusal> {

@@ -58,6 +58,7 @@ impl Sidecar {
             shutdown: &shutdown,
             via: config.via,
             caller: None,
+            trusted: &config.trusted_proxies,
         };
         let routes =
             Routes::new(&config.routes, |name| tokens.handle(name), surroundings).expect("routes");
