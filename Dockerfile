@@ -19,7 +19,8 @@ COPY src src
 # Tools lie beside the cache, which is another one for each platform.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,id=target-${TARGETARCH},target=/src/target \
-    binary=$(BEARERD_TOOLS=/opt/tools deploy/build-static "${TARGETARCH}") && cp "$binary" /bearerd
+    binary=$(BEARERD_TOOLS=/opt/tools deploy/build-static "${TARGETARCH:-$(dpkg --print-architecture)}") \
+    && cp "$binary" /bearerd
 
 FROM scratch
 ARG VERSION=0.1.0
