@@ -69,7 +69,7 @@ fn read(bytes: &[u8], piece: usize) -> Read {
     let status = head.response.status().as_u16();
     let headers = head.response.into_parts().0.headers;
     let (mut framing, mut body, mut trailers) = (head.framing, Vec::new(), None);
-    loop {
+    while !framing.is_over() {
         match framing.take(&mut input) {
             Err(_) => return Read::Cut { status },
             Ok(Part::Data(data)) => body.extend_from_slice(&data),
@@ -79,12 +79,11 @@ fn read(bytes: &[u8], piece: usize) -> Read {
                 None if framing.end() => {}
                 None => return Read::Cut { status },
             },
-            Ok(Part::End) => {
-                let rest = input.len() + pieces.map(<[u8]>::len).sum::<usize>();
-                return Read::Whole(Box::new(Whole { status, headers, body, trailers, rest }));
-            }
+            Ok(Part::End) => break,
         }
     }
+    let rest = input.len() + pieces.map(<[u8]>::len).sum::<usize>();
+    Read::Whole(Box::new(Whole { status, headers, body, trailers, rest }))
 }
 
 /// The line at the front, and what follows its end.
