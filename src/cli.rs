@@ -237,6 +237,10 @@ impl Health {
 fn ended(outcome: Result<(), StartError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(error)) => {
+            tell(&format!("{error}\n"));
+            ExitCode::from(BAD_CONFIG)
+        }
         Err(error) => {
             complain(&error.to_string());
             ExitCode::FAILURE

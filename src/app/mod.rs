@@ -15,7 +15,7 @@ mod signals;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,10 @@ pub use self::obtain::{ObtainError, obtain};
 use self::reload::Running;
 use self::signals::Signals;
 use crate::admin::{Admin, RouteInfo, View};
-use crate::config::{Config, Loaded, Overrides};
+use crate::config::{self, Config, ConfigError, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
 use crate::proxy::{NoRandomNumbers, Proxy, State};
+use crate::server::passed::{self, PassedError};
 use crate::server::{self, Counters, Endpoint, Hosts, Listener, SocketFile, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -52,6 +53,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The service manager has passed no socket, or one of another kind.
+    #[error("`listen`: {0}")]
+    Passed(#[from] PassedError),
+    /// What is configured must not be served where the process listens.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The listener's certificate cannot be used any more.
     #[error("`tls`: {0}")]
     Certificate(String),
@@ -116,6 +123,8 @@ pub fn run_then(
     let proxy_listener = proxy_listener.with_tls(certificates.as_ref().map(Certificates::current));
     let (admin_listener, admin) = bind_admin(config.admin.value.0)?;
     let bound = Bound { proxy: proxy_listener.address(), admin };
+    let file = path.as_deref().unwrap_or(Path::new(""));
+    config::placed(config, &bound.proxy, config.tls.as_ref(), file)?;
     let control = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     // Requests end before the tokens do, and the probes tell of it to the last.
     let (requests, tokens) = (Shutdown::new(), Shutdown::new());
@@ -126,7 +135,7 @@ pub fn run_then(
         Some(Counters::new(&metrics)),
         requests.clone(),
     );
-    let running = Running::start(loaded, &metrics, &requests, &tokens)?;
+    let running = Running::start(loaded, bound.proxy.clone(), &metrics, &requests, &tokens)?;
     let proxy =
         Arc::new(Proxy::new(Arc::clone(&running.state), &metrics, Arc::clone(&running.journal)));
     let (died, mut deaths) = mpsc::unbounded_channel();
@@ -190,6 +199,7 @@ fn bind(config: &Config) -> Result<(Listener, Option<SocketFile>), StartError> {
         Endpoint::Inet(address) => Listener::bind(*address).map(|listener| (listener, None)),
         Endpoint::Unix(path) => Listener::bind_unix(path, config.socket_mode.value.0)
             .map(|(listener, file)| (listener, Some(file))),
+        Endpoint::Systemd(name) => return Ok((passed::take(name.as_deref())?, None)),
     };
     bound.map_err(|source| StartError::Bind { key: "listen", address: endpoint.clone(), source })
 }

@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_secs(5);
 /// What a reload replaces.
 pub(super) struct Running {
     fixed: Fixed,
+    /// Where clients really connect.
+    bound: Endpoint,
     metrics: Arc<Metrics>,
     requests: Shutdown,
     tasks: Shutdown,
@@ -43,6 +45,7 @@ impl Running {
     /// Sets up the first configuration; its tokens are not started yet.
     pub(super) fn start(
         loaded: Loaded,
+        bound: Endpoint,
         metrics: &Arc<Metrics>,
         requests: &Shutdown,
         tasks: &Shutdown,
@@ -58,6 +61,7 @@ impl Running {
             view: Arc::new(ArcSwap::from_pointee(view(&config, &tokens))),
             state: Arc::new(ArcSwap::from_pointee(state)),
             fixed,
+            bound,
             journal,
             metrics: Arc::clone(metrics),
             requests: requests.clone(),
@@ -104,7 +108,7 @@ impl Running {
     fn reload(&mut self, path: &Path, overrides: Overrides) -> bool {
         let replaced = config::load(path, overrides)
             .map_err(|error| error.to_string())
-            .and_then(|loaded| self.replace(loaded).map_err(|error| error.to_string()));
+            .and_then(|loaded| self.replace(loaded, path).map_err(|error| error.to_string()));
         let success = replaced.is_ok();
         self.metrics.reloaded(success);
         match replaced {
@@ -114,8 +118,9 @@ impl Running {
         success
     }
 
-    fn replace(&mut self, loaded: Loaded) -> Result<(), StartError> {
+    fn replace(&mut self, loaded: Loaded, path: &Path) -> Result<(), StartError> {
         let Loaded { config, plans, warnings } = loaded;
+        config::placed(&config, &self.bound, self.fixed.tls.as_ref(), path)?;
         warn(&warnings);
         for key in self.fixed.differences(&Fixed::of(&config)) {
             tracing::warn!("`{key}` is not what runs; to change it takes a restart");

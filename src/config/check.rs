@@ -2,10 +2,13 @@
 //! listeners and upstreams do not bite each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Config;
+use crate::net::certificate;
 use crate::proxy::route;
+use crate::server::Endpoint;
 use crate::token::Plan;
 use crate::token::source::Source;
 use crate::token::state::{StateFile, Store};
@@ -40,7 +43,8 @@ pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Pr
         cycles(&config, &plans, &mut problems);
         states(&config, &plans, &mut problems);
         listeners(&config, &mut problems);
-        reach(&config, &mut problems);
+        placed(&config, &config.listen.value, config.tls.as_ref(), &mut problems);
+        proof(&config, &mut problems);
         route::check(&config.routes, &mut problems);
     }
     if problems.is_empty() { Ok(Loaded { config, plans, warnings }) } else { Err(problems) }
@@ -64,10 +68,6 @@ fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems
         guarded.push((&caller.secret.value, caller.secret.place));
     }
     if let Some(tls) = &config.tls {
-        if config.listen.inet().is_none() {
-            let mistake = Mistake::new("a Unix socket has no TLS");
-            problems.add(config.listen.place, mistake.hint("remove `tls`"));
-        }
         if let Err((place, mistake)) = tls.load() {
             problems.add(place, mistake);
         }
@@ -120,21 +120,49 @@ fn is_credential(name: &str, value: &str) -> bool {
             || value.starts_with("eyJ"))
 }
 
-/// Who reaches `listen` has the tokens' authority, so others than this machine's programs must
-/// prove something, or be kept away by something that the configuration answers for (S8).
-/// `admin` lends out no authority and may be bound to a Pod's address.
-fn reach(config: &Config, problems: &mut Problems) {
-    let listen = &config.listen;
-    let shows = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
-    if !listen.value.is_local() && config.caller.is_none() && !shows && !config.exposed {
-        let what = format!("whoever reaches {} would have the tokens' authority", listen.value);
+/// Whether the configuration may serve at `listen`, which is the address that it names or the one
+/// that is really bound, with this `tls`.
+///
+/// Who reaches it has the tokens' authority, so others than this machine's programs must prove
+/// something, or be kept away by something that the configuration answers for (S8). `admin` lends
+/// out no authority and may be bound to a Pod's address.
+pub(super) fn placed(
+    config: &Config,
+    listen: &Endpoint,
+    tls: Option<&certificate::Settings>,
+    problems: &mut Problems,
+) {
+    let place = config.listen.place;
+    if tls.is_some() && matches!(listen, Endpoint::Unix(_)) {
+        problems.add(place, Mistake::new("a Unix socket has no TLS").hint("remove `tls`"));
+    }
+    let shows = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+    if !listen.is_local() && config.caller.is_none() && !shows && !config.exposed {
+        let what = format!("whoever reaches {listen} would have the tokens' authority");
         let mistake = Mistake::new(what).hint(
             "listen at a loopback address, have callers prove themselves by `caller` or by a \
              certificate (`tls: {client_ca_file: ..}`), or say \
              `exposed: true` if the network lets none but the intended callers through",
         );
-        problems.add(listen.place, mistake);
+        problems.add(place, mistake);
     }
+    let own: Vec<SocketAddr> = listen
+        .inet()
+        .into_iter()
+        .chain([config.admin.value.0])
+        .filter(|address| address.port() != 0)
+        .collect();
+    for route in &config.routes {
+        if let Some(own) = own.iter().find(|own| route.upstream.is_at(own.ip(), own.port())) {
+            let what = format!("the upstream is this program's own listener {own}");
+            problems
+                .add(route.upstream.place, Mistake::new(what).hint("name the API's own address"));
+        }
+    }
+}
+
+/// A caller's proof stands in a field of its own.
+fn proof(config: &Config, problems: &mut Problems) {
     if let Some(caller) = &config.caller
         && route::is_untouchable(caller.header.value.as_header())
     {
@@ -256,7 +284,7 @@ fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
     }
 }
 
-/// The two listeners differ, and no upstream is one of them.
+/// The two listeners differ, and there is something to do.
 fn listeners(config: &Config, problems: &mut Problems) {
     let (listen, admin) = (config.listen.inet(), config.admin.value.0);
     if listen == Some(admin) && admin.port() != 0 {
@@ -265,17 +293,6 @@ fn listeners(config: &Config, problems: &mut Problems) {
             Mistake::new("`listen` and `admin` are the same address")
                 .hint("metrics and probes have a listener of their own; choose another port"),
         );
-    }
-    for route in &config.routes {
-        let own = listen
-            .into_iter()
-            .chain([admin])
-            .find(|own| own.port() != 0 && route.upstream.is_at(own.ip(), own.port()));
-        if let Some(own) = own {
-            let what = format!("the upstream is this program's own listener {own}");
-            problems
-                .add(route.upstream.place, Mistake::new(what).hint("name the API's own address"));
-        }
     }
     if config.routes.is_empty() {
         let mistake = Mistake::new("`routes` is empty").hint("add `- upstream: https://..`");

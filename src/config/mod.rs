@@ -38,10 +38,12 @@ const MOST_BYTES: u64 = 1024 * 1024;
 #[schemars(title = "bearerd configuration")]
 pub struct Config {
     /// Where clients connect: an address and a port, of which 0 picks a free one, or
-    /// `unix:/PATH`.
+    /// `unix:/PATH`, or `systemd` (`systemd:NAME` if there are several) for a socket that the
+    /// service manager passes.
     #[serde(default = "default_listen")]
     pub listen: At<Endpoint>,
     /// The permissions of a Unix socket, in octal. Default `600`: only the same user's programs.
+    /// Those of a passed socket are its manager's.
     #[serde(default = "default_socket_mode")]
     pub socket_mode: At<Mode>,
     /// TLS for clients at `listen`. Default: none.
@@ -258,6 +260,23 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
     }
     config.workers = overrides.workers.map(|count| said_by("workers", count)).or(config.workers);
     check::check(config, problems).map_err(blame_flags)
+}
+
+/// Checks whether `config`, which was read from `path`, may be served where the process really
+/// listens and by the TLS that it really speaks: a passed socket's address stands in no file, and
+/// neither changes by a reload.
+///
+/// # Errors
+/// As [`load`].
+pub fn placed(
+    config: &Config,
+    listen: &Endpoint,
+    tls: Option<&certificate::Settings>,
+    path: &Path,
+) -> Result<(), ConfigError> {
+    let mut problems = Problems::new();
+    check::placed(config, listen, tls, &mut problems);
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(path, blame_flags(problems))) }
 }
 
 /// The flags over the file. A value of theirs stands in line 0, in the column of its flag.

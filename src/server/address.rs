@@ -18,6 +18,8 @@ pub enum Endpoint {
     Inet(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// A socket that the service manager passes: the one of this name, or the only one.
+    Systemd(Option<String>),
 }
 
 impl Endpoint {
@@ -27,7 +29,7 @@ impl Endpoint {
         Self::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
     }
 
-    /// Reads `IP:PORT` or `unix:/PATH`.
+    /// Reads `IP:PORT`, `unix:/PATH`, `systemd` or `systemd:NAME`.
     ///
     /// # Errors
     /// Anything else.
@@ -40,13 +42,25 @@ impl Endpoint {
                     .hint("write the whole path, such as `unix:/run/bearerd/proxy.sock`"))
             };
         }
+        if text == "systemd" {
+            return Ok(Self::Systemd(None));
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+                Ok(Self::Systemd(Some(name.to_owned())))
+            } else {
+                Err(Mistake::new(format!("`{text}` names no socket")).hint(
+                    "write `systemd`, or `systemd:` and the `FileDescriptorName=` of its unit",
+                ))
+            };
+        }
         let text = text
             .strip_prefix("localhost:")
             .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         text.parse().map(Self::Inet).map_err(|_| {
             Mistake::new(format!("`{text}` is not an address to listen at")).hint(
                 "write an IP address and a port, such as `127.0.0.1:8080` or `[::1]:8080`, or \
-                 `unix:/PATH`",
+                 `unix:/PATH`, or `systemd`",
             )
         })
     }
@@ -56,11 +70,12 @@ impl Endpoint {
     pub const fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Systemd(_) => None,
         }
     }
 
-    /// Whether only programs of this machine can reach it.
+    /// Whether only programs of this machine can reach it, as far as it can be told: what a passed
+    /// socket is bound to is known when it is there.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.inet().is_none_or(|address| address.ip().is_loopback())
@@ -72,6 +87,8 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Inet(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(None) => f.write_str("systemd"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -146,12 +163,27 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_told() {
-        for text in ["127.0.0.1:8080", "[::1]:80", "unix:/run/bearerd/proxy.sock"] {
+        for text in [
+            "127.0.0.1:8080",
+            "[::1]:80",
+            "unix:/run/bearerd/proxy.sock",
+            "systemd",
+            "systemd:bearerd.socket",
+        ] {
             assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Endpoint::parse("localhost:1").unwrap(), Endpoint::loopback(1));
-        for bad in ["8080", "localhost", "unix:", "unix:proxy.sock", "unix:/run/", "example.com:1"]
-        {
+        for bad in [
+            "8080",
+            "localhost",
+            "unix:",
+            "unix:proxy.sock",
+            "unix:/run/",
+            "example.com:1",
+            "systemd:",
+            "systemd:a:b",
+            "systemd:a b",
+        ] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
         assert!(Endpoint::parse("unix:/a").unwrap().is_local());

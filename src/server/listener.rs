@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::address::{Endpoint, Ends};
@@ -57,11 +57,7 @@ impl Listener {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // Accepted sockets inherit these, which saves a call for each.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        tune(SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -86,6 +82,26 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = Bound::Unix(StdUnix::from(socket), path.into());
         Ok((Self { socket, tls: None }, file))
+    }
+
+    /// Takes over a TCP socket that another process has bound.
+    pub(super) fn adopt_tcp(socket: StdTcp) -> io::Result<Self> {
+        listening(SockRef::from(&socket))?;
+        tune(SockRef::from(&socket))?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket: Bound::Tcp(socket, address), tls: None })
+    }
+
+    /// Takes over a Unix socket that another process has bound. Its file is the other's.
+    pub(super) fn adopt_unix(socket: StdUnix) -> io::Result<Self> {
+        listening(SockRef::from(&socket))?;
+        let address = SockRef::from(&socket).local_addr()?;
+        // The kernel's notation for a name that is in no file system.
+        let abstract_name =
+            || address.as_abstract_namespace().map(|name| format!("@{}", name.escape_ascii()));
+        let path = address.as_pathname().map(PathBuf::from);
+        let path = path.or_else(|| abstract_name().map(PathBuf::from)).unwrap_or_default();
+        Ok(Self { socket: Bound::Unix(socket, path), tls: None })
     }
 
     /// Has clients speak TLS, by what is in `config` when they connect.
@@ -115,6 +131,24 @@ impl Listener {
         };
         Ok(Self { socket, tls: self.tls.clone() })
     }
+}
+
+/// What accepted sockets inherit, which saves a call for each.
+fn tune(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
+}
+
+/// Makes a socket that another process has set up fit for an event loop.
+fn listening(socket: SockRef<'_>) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    if !socket.is_listener()? {
+        return Err(io::Error::other("it does not listen"));
+    }
+    socket.set_nonblocking(true)
 }
 
 /// Removes a socket at which nobody listens.

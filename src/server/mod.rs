@@ -16,6 +16,7 @@ mod http2;
 mod limits;
 mod listener;
 mod meter;
+pub mod passed;
 mod problem;
 mod socket;
 mod stream;

@@ -3,6 +3,7 @@
 // clippy.toml allows these in tests, but knows only functions marked as such, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod activation;
 mod addresses;
 mod admin;
 mod browser;

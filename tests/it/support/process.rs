@@ -42,16 +42,20 @@ impl Process {
 
     /// The same, where it is told to listen.
     pub(crate) fn listening(config: &Path, environment: &[(&str, &str)], listen: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bearerd"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+        command
             .args(["run", "--listen", listen, "--admin", "127.0.0.1:0", "--config"])
             .arg(config)
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("bearerd starts");
+            .stdout(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts `command`, and waits until it listens.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("bearerd starts");
         let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&log);
@@ -99,11 +103,23 @@ impl Process {
         eventually(is_ready, || self.log());
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to read its configuration anew.
+    pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.expect("an id"), signal).expect("a signal");
+    }
+
     /// Asks it to end, waits until it has, and returns what it logged.
     pub(crate) fn stop(mut self) -> String {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.expect("an id"), rustix::process::Signal::TERM)
-            .expect("a signal");
+        self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().expect("it ends");
         assert!(status.success(), "{status}: {}", self.log());
         self.log()
