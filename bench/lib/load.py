@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import tools
 from processes import (OTHER_CORE, SUBJECT_CORE, WORK, fail, pin, resident_bytes, run_time,
                        run_time_since)
-from subjects import CLIENT_HEADERS, answer_status, request_bytes
+from subjects import (CLIENT_HEADERS, H2, HANDSHAKE, PLAIN, TLS, WS, answer_status,
+                      request_bytes)
 
 POST_BYTES = 10 * 1024
 RATE_CONNECTIONS = 32
@@ -31,6 +32,8 @@ class Case:
     post: bool = False
     close: bool = False
     rate: int = 0
+    setup: str = PLAIN
+    streams: int = 1  # at once on one connection, with HTTP/2
 
 
 CASES = {case.name: case for case in (
@@ -43,6 +46,12 @@ CASES = {case.name: case for case in (
     Case("newconn", "new connection per request, 32 at once", close=True),
     Case("rate1k", "1,000 requests/s, 32 connections", rate=1000),
     Case("rate5k", "5,000 requests/s, 32 connections", rate=5000),
+    Case("rate10k", "10,000 requests/s, 32 connections", rate=10000),
+    Case("h2", "HTTP/2 small GET, 8 connections of 8 streams", connections=8, streams=8, setup=H2),
+    Case("tls", "TLS to the origin, small GET, 32 connections", setup=TLS),
+    Case("tls1m", "TLS to the origin, 1 MiB answer, 8 connections", path="/files/1m",
+         connections=8, setup=TLS),
+    Case("ws", "WebSocket message and its echo, 32 tunnels", setup=WS),
 )}
 
 
@@ -103,7 +112,7 @@ class Distances:
 
 def measure(subject, case, seconds):
     before = run_time(subject.process.pid)
-    answered, per_second, p50, p99 = (pace if case.rate else wrk)(subject, case, seconds)
+    answered, per_second, p50, p99 = generator(case)(subject, case, seconds)
     time.sleep(SETTLE_SECONDS)  # closing the connections belongs to the bill
     ran, waited = run_time_since(subject.process.pid, before)
     if not answered or not ran:
@@ -111,10 +120,15 @@ def measure(subject, case, seconds):
     return Cell(ran / 1e3 / answered, per_second, waited / ran, p50, p99, 0)
 
 
+def generator(case):
+    if case.rate:
+        return pace
+    return {H2: h2load, WS: talk}.get(case.setup, wrk)
+
+
 def wrk(subject, case, seconds):
-    command = [tools.debian("wrk"), "-t1", f"-c{case.connections}", f"-d{seconds}s"]
-    for name, value in CLIENT_HEADERS.items():
-        command += ["-H", f"{name}: {value}"]
+    command = [tools.debian("wrk"), "-t1", f"-c{case.connections}", f"-d{seconds}s",
+               *client_headers()]
     if case.close:
         command += ["-H", "Connection: close"]
     if case.post:
@@ -136,6 +150,35 @@ def wrk(subject, case, seconds):
         if sum(counts) > int(total[1]) // 1000:
             fail(f"{subject.name} in {case.name}: {wrong[0]}")
     return int(total[1]), float(rate[1]), 0.0, 0.0
+
+
+def client_headers():
+    return [part for name, value in CLIENT_HEADERS.items() for part in ("-H", f"{name}: {value}")]
+
+
+def h2load(subject, case, seconds):
+    command = [tools.h2load(), "-t1", f"-c{case.connections}", f"-m{case.streams}", f"-D{seconds}",
+               *client_headers(), f"http://127.0.0.1:{subject.port}{case.path}"]
+    output = run_generator(command, seconds)
+    rate = re.search(r"finished in [^,]+, ([\d.]+) req/s", output)
+    failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
+    good = re.search(r"status codes: (\d+) 2xx", output)
+    if not (rate and failed and good):
+        fail(f"h2load said nothing of use about {subject.name}:\n{output}")
+    if sum(map(int, failed.groups())):
+        fail(f"{subject.name} in {case.name}: {failed[0]}")
+    return int(good[1]), float(rate[1]), 0.0, 0.0
+
+
+def talk(subject, case, seconds):
+    command = [tools.compiled("talk"), str(subject.port), str(seconds), str(case.connections)]
+    handshake = request_bytes("GET", case.path, subject.port, more=HANDSHAKE)
+    output = run_generator(command, seconds, handshake)
+    values = dict(part.split("=") for part in output.split())
+    answered = int(values["answered"])
+    if int(values["errors"]):
+        fail(f"{subject.name} in {case.name}: {values['errors']} tunnels failed")
+    return answered, answered / float(values["seconds"]), 0.0, 0.0
 
 
 def pace(subject, case, seconds):

@@ -1,10 +1,11 @@
 """The two small servers of a run, each a process of its own: a token issuer, and an origin that
 says which headers reached it. Neither is part of what is measured.
 
-usage: servers.py issuer PORT  |  servers.py witness PORT
+usage: servers.py issuer PORT  |  servers.py witness PORT [CERTIFICATE KEY]
 """
 
 import json
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -30,6 +31,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, content):
         data = json.dumps(content).encode()
+        if "Upgrade" in self.headers:  # through the tunnel then, to its end
+            self.send_response(101)
+            self.send_header("Upgrade", self.headers["Upgrade"])
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+            self.end_headers()
+            self.wfile.write(data)
+            self.close_connection = True
+            return
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -63,4 +73,8 @@ if __name__ == "__main__":
     handler = {"issuer": Issuer, "witness": Witness}[sys.argv[1]]
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), handler)
     server.daemon_threads = True
+    if len(sys.argv) > 3:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*sys.argv[3:5])
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.serve_forever()

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import subprocess
 import sys
 import time
 
@@ -11,6 +12,13 @@ from processes import (BENCH, OTHER_CORE, SUBJECT_CORE, WORK, end, fail, free_po
                        wait_for_port)
 from servers import TOKEN
 
+# How subjects are set up for a case: what the client speaks, what the origin speaks. A subject is
+# one process per setup, so that none carries what another setup needs.
+PLAIN = "plain"  # HTTP/1.1 on both sides
+H2 = "h2"        # HTTP/2 by prior knowledge from the client
+TLS = "tls"      # TLS to the origin, its certificate verified
+WS = "ws"        # WebSocket tunnels to lib/echo.c
+
 # What the client sends; none of it may reach the origin.
 CLIENT_HEADERS = {
     "Authorization": "Bearer client",
@@ -18,11 +26,27 @@ CLIENT_HEADERS = {
     "Cookie": "a=b",
     "Organization": "evil",
 }
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",  # of RFC 6455, section 1.3
+}
 
 
-def configured(template, to, **values):
-    """Fills in a template of bench/conf; the result lies in the work directory."""
-    text = (BENCH / "conf" / template).read_text()
+def configured(template, to, setup=PLAIN, **values):
+    """Fills in a template of bench/conf; the result lies in the work directory.
+
+    A line that begins with `@setup,setup@` stands in these setups only.
+    """
+    lines = []
+    for line in (BENCH / "conf" / template).read_text().splitlines():
+        only = re.match(r"@([a-z0-9,]+)@", line)
+        if not only:
+            lines.append(line)
+        elif setup in only[1].split(","):
+            lines.append(line[only.end():])
+    text = "\n".join([*lines, ""])
     for name, value in {"work": WORK, "token": TOKEN, **values}.items():
         text = text.replace(f"@{name.upper()}@", str(value))
     path = WORK / to
@@ -34,6 +58,7 @@ class Subject:
     """One program under test: where to get it, how to start it towards an origin."""
 
     injects = True
+    setups = (PLAIN, H2, TLS, WS)
     wrapper = ()
 
     def __init__(self, name):
@@ -41,14 +66,15 @@ class Subject:
         self.binary = None
         self.process = None
         self.port = None
+        self.setup = PLAIN
 
     def found(self):
         """Finds or gets the program; false when it cannot be had."""
         self.binary = self.find()
         return self.binary is not None
 
-    def start(self, origin_port, wait=True):
-        self.port = free_port()
+    def start(self, origin_port, wait=True, setup=PLAIN):
+        self.port, self.setup = free_port(), setup
         command, env = self.command(origin_port)
         self.process = spawn(self.name, [*self.wrapper, *command], SUBJECT_CORE, env)
         if wait:
@@ -59,7 +85,7 @@ class Subject:
 
     def wait_for_answer(self, seconds):
         deadline = time.monotonic() + seconds
-        while answer_status(self.port) != 200:
+        while answer_status(self.port, self.setup) != 200:
             if time.monotonic() > deadline:
                 fail(f"{self.name} does not answer, see bench/.work/{self.name}.out")
             time.sleep(0.02)
@@ -83,7 +109,7 @@ class Bearerd(Subject):
         return tools.version([self.binary, "--version"])
 
     def command(self, origin_port):
-        config = configured("bearerd.yaml", f"{self.name}.yaml", port=self.port,
+        config = configured("bearerd.yaml", f"{self.name}.yaml", self.setup, port=self.port,
                             admin=free_port(), issuer=self.issuer_port, origin=origin_port)
         return [self.binary, "run", "--config", config], {"BEARERD_WORKERS": "1"}
 
@@ -100,7 +126,8 @@ class Nginx(Subject):
         return tools.version([self.binary, "-v"]).removeprefix("nginx version: ")
 
     def command(self, origin_port):
-        config = configured("nginx.conf", "nginx.conf", port=self.port, origin=origin_port)
+        config = configured("nginx.conf", "nginx.conf", self.setup, port=self.port,
+                            origin=origin_port)
         directives = ["-g", "master_process off;"] if self.wrapper else []
         return [self.binary, "-p", WORK, "-e", WORK / "nginx.log", "-c", config,
                 *directives], self.environment
@@ -114,7 +141,8 @@ class Haproxy(Subject):
         return tools.version([self.binary, "-v"]).partition(" - ")[0]
 
     def command(self, origin_port):
-        config = configured("haproxy.cfg", "haproxy.cfg", port=self.port, origin=origin_port)
+        config = configured("haproxy.cfg", "haproxy.cfg", self.setup, port=self.port,
+                            origin=origin_port)
         return [self.binary, "-db", "-q", "-f", config], None
 
 
@@ -127,7 +155,8 @@ class Envoy(Subject):
         return f"envoy {found[1]}" if found else "envoy"
 
     def command(self, origin_port):
-        config = configured("envoy.yaml", "envoy.yaml", port=self.port, origin=origin_port)
+        config = configured("envoy.yaml", "envoy.yaml", self.setup, port=self.port,
+                            origin=origin_port)
         return [self.binary, "-c", config, "--concurrency", "1", "--disable-hot-restart",
                 "--log-level", "error"], None
 
@@ -136,6 +165,7 @@ class Floor(Subject):
     """Knows no HTTP: the client's headers pass, no pooling. What any proxy of the kind must pay."""
 
     injects = False
+    setups = (PLAIN, WS)
 
     def find(self):
         return tools.compiled("relay")
@@ -154,29 +184,41 @@ def start_issuer():
     return start_server("issuer")
 
 
-def start_witness():
-    return start_server("witness")
+def start_witness(setup, certificate="origin"):
+    tls = [WORK / f"{certificate}.pem", WORK / f"{certificate}.key"] if setup == TLS else []
+    return start_server("witness", *tls)
 
 
-def start_server(kind):
+def start_server(kind, *more):
     port = free_port()
-    process = spawn(kind, [sys.executable, BENCH / "lib" / "servers.py", kind, port], OTHER_CORE)
+    process = spawn(kind, [sys.executable, BENCH / "lib" / "servers.py", kind, port, *more],
+                    OTHER_CORE)
     if not wait_for_port(port, process):
         fail(f"the {kind} did not start")
     return process, port
 
 
-def start_origin():
+def start_origin(setups):
+    """The port of the origin that belongs to each of these setups."""
     binary = tools.debian("nginx")
     if not binary:
         fail("nginx is needed as the origin: install it")
-    port = free_port()
-    config = configured("origin.conf", "origin.conf", port=port)
+    port, tls_port = free_port(), free_port()
+    config = configured("origin.conf", "origin.conf", TLS if TLS in setups else PLAIN, port=port,
+                        tls_port=tls_port)
     process = spawn("origin", [binary, "-p", WORK, "-e", WORK / "origin.log", "-c", config],
                     OTHER_CORE)
     if not wait_for_port(port, process):
         fail("the origin did not start, see bench/.work/origin.log")
-    return process, port
+    ports = {PLAIN: port, H2: port, TLS: tls_port}
+    return {**ports, WS: start_echo()} if WS in setups else ports
+
+
+def start_echo():
+    port = free_port()
+    if not wait_for_port(port, spawn("echo", [tools.compiled("echo"), port], OTHER_CORE)):
+        fail("the WebSocket origin did not start")
+    return port
 
 
 def prepare_work():
@@ -189,9 +231,9 @@ def prepare_work():
     secret.write_text("bench-secret")
 
 
-def request_bytes(method, path, port, body=b"", close=False):
+def request_bytes(method, path, port, body=b"", close=False, more=None):
     lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
-    lines += [f"{name}: {value}" for name, value in CLIENT_HEADERS.items()]
+    lines += [f"{name}: {value}" for name, value in {**CLIENT_HEADERS, **(more or {})}.items()]
     if body:
         lines += ["Content-Type: application/octet-stream", f"Content-Length: {len(body)}"]
     if close:
@@ -199,10 +241,14 @@ def request_bytes(method, path, port, body=b"", close=False):
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def exchange(port, method, path, body=b"", seconds=10):
+def exchange(port, method, path, body=b"", seconds=10, setup=PLAIN):
     """(status, body) of one request on a connection of its own."""
+    if setup == H2:
+        return exchange_h2(port, method, path, body, seconds)
     with socket.create_connection(("127.0.0.1", port), seconds) as connection:
-        connection.sendall(request_bytes(method, path, port, body, close=True))
+        asked = request_bytes(method, path, port, body, close=setup != WS,
+                              more=HANDSHAKE if setup == WS else None)
+        connection.sendall(asked)
         received = bytearray()
         while chunk := connection.recv(1 << 20):
             received += chunk
@@ -217,20 +263,33 @@ def exchange(port, method, path, body=b"", seconds=10):
     return int(head.split(b" ", 2)[1]) if head else 0, rest
 
 
-def answer_status(port):
+def exchange_h2(port, method, path, body, seconds):
+    command = [tools.debian("curl"), "-s", "--http2-prior-knowledge", "-m", str(seconds),
+               "-X", method, "-w", "\n%{http_code}", f"http://127.0.0.1:{port}{path}"]
+    for name, value in CLIENT_HEADERS.items():
+        command += ["-H", f"{name}: {value}"]
+    if body:
+        command += ["-H", "Content-Type: application/octet-stream", "--data-binary", "@-"]
+    answer = subprocess.run(command, input=body, capture_output=True).stdout
+    received, _, status = answer.rpartition(b"\n")
+    return int(status or 0), received
+
+
+def answer_status(port, setup=PLAIN):
     try:
-        return exchange(port, "GET", "/small", seconds=5)[0]
+        return exchange(port, "GET", "/small", seconds=5, setup=setup if setup == H2 else PLAIN)[0]
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def check_injection(subject, witness_port):
+def check_injection(subject, witness_port, setup):
     """Every subject must do the same work before it is measured: says what is wrong, or None."""
-    subject.start(witness_port)
+    subject.start(witness_port, setup=setup)
     try:
-        for method, path, body in (("GET", "/small?a=1", b""), ("POST", "/small", b"x" * 10240)):
-            status, answer = exchange(subject.port, method, path, body)
-            if status != 200:
+        requests = (("GET", "/small?a=1", b""), ("POST", "/small", b"x" * 10240))
+        for method, path, body in requests[:1] if setup == WS else requests:
+            status, answer = exchange(subject.port, method, path, body, setup=setup)
+            if status != (101 if setup == WS else 200):
                 return f"{method} answered {status}"
             seen = json.loads(answer)
             if (seen["method"], seen["target"], seen["body_bytes"]) != (method, path, len(body)):
@@ -252,10 +311,30 @@ def check_injection(subject, witness_port):
         subject.stop()
 
 
+def check_verification(subject, stranger_port):
+    """A subject that answers from an origin whose certificate the authority did not sign does less
+    than the others: says so, or None."""
+    subject.start(stranger_port, wait=False, setup=TLS)
+    try:
+        if not wait_for_port(subject.port, subject.process):
+            return "it did not start"
+        time.sleep(0.2)
+        status, _ = exchange(subject.port, "GET", "/small")
+        return None if status >= 500 else f"it took a stranger's certificate, and answered {status}"
+    finally:
+        subject.stop()
+
+
 def check_answers(subject, origin_port):
-    """Through the subject every answer must be the origin's, byte for byte."""
+    """Through the subject every answer must be the origin's, byte for byte.
+
+    Of WebSocket messages, lib/talk.c compares every one.
+    """
+    if subject.setup == WS:
+        return None
     for method, path, body in (("GET", "/small", b""), ("POST", "/small", b"x" * 10240),
                                ("GET", "/files/64k", b""), ("GET", "/files/1m", b"")):
-        if exchange(subject.port, method, path, body) != exchange(origin_port, method, path, body):
+        if (exchange(subject.port, method, path, body, setup=subject.setup)
+                != exchange(origin_port, method, path, body)):
             return f"{method} {path} answers otherwise than the origin"
     return None

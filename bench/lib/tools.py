@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from processes import BENCH, WORK, fail, say
@@ -33,11 +34,12 @@ def services_stay_down():
         POLICY.unlink()
 
 
-def debian(package):
-    """The path of the program of that name, installed by apt when missing, or None."""
+def debian(program, package=None):
+    """The path of a program, installed by apt when missing (its package has its name), or None."""
     search = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    if path := shutil.which(package, path=search):
+    if path := shutil.which(program, path=search):
         return path
+    package = package or program
     if os.geteuid() or not shutil.which("apt-get"):
         return None
     say(f"installing {package}")
@@ -47,7 +49,7 @@ def debian(package):
         if not quiet(install, env=env):
             quiet(["apt-get", "update", "-qq"], env=env)
             quiet(install, env=env)
-    return shutil.which(package, path=search)
+    return shutil.which(program, path=search)
 
 
 def envoy():
@@ -89,6 +91,36 @@ def bearerd():
         fail("bearerd does not build")
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     return str(root / target / "release" / "bearerd")
+
+
+def h2load():
+    return debian("h2load", "nghttp2-client")
+
+
+def certificates():
+    """A certificate for localhost and the authority that signed it, made anew when a day old:
+    origin.pem and origin.key, ca.pem; and stranger.pem and stranger.key, which nobody signed. Says
+    whether openssl could be had."""
+    made = WORK / "origin.pem"
+    if made.exists() and time.time() - made.stat().st_mtime < 86400:
+        return True
+    openssl = debian("openssl")
+    if not openssl:
+        return False
+    request = [openssl, "req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    names = WORK / "origin.names"
+    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    return all(map(quiet, (
+        [*request, "-x509", "-subj", "/CN=localhost", "-days", "2",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", WORK / "stranger.key",
+         "-out", WORK / "stranger.pem"],
+        [*request, "-x509", "-subj", "/CN=bench authority", "-days", "2",
+         "-keyout", WORK / "ca.key", "-out", WORK / "ca.pem"],
+        [*request, "-subj", "/CN=localhost", "-keyout", WORK / "origin.key",
+         "-out", WORK / "origin.csr"],
+        [openssl, "x509", "-req", "-in", WORK / "origin.csr", "-CA", WORK / "ca.pem",
+         "-CAkey", WORK / "ca.key", "-CAcreateserial", "-days", "2", "-extfile", names,
+         "-out", made])))
 
 
 def version(command):
