@@ -107,7 +107,8 @@ def certificates():
     openssl = debian("openssl")
     if not openssl:
         return False
-    request = [openssl, "req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    request = [openssl, "req", "-new", "-nodes", "-newkey", "ec",
+               "-pkeyopt", "ec_paramgen_curve:P-256"]
     names = WORK / "origin.names"
     names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     return all(map(quiet, (
