@@ -161,7 +161,11 @@ def seen(requests, parallel):
 def differs(case, direct, proxied, version=False):
     if direct["code"] != proxied["code"]:
         # A body that is cut off is told by its framing: too short, or a stream that was reset.
-        if not (version and {direct["code"], proxied["code"]} <= {18, 56, 92}):
+        cut = version and {direct["code"], proxied["code"]} <= {18, 56, 92}
+        # An early answer over HTTP/2 is followed by a reset with NO_ERROR (RFC 9113 section 8.1);
+        # curl 7.88 takes that for an error if it arrives together with the answer.
+        early = version and "URL/early" in case and {direct["code"], proxied["code"]} == {0, 92}
+        if not (cut or early):
             return f"curl ends with {direct['code']} and {proxied['code']}"
     parallel = "-Z" in case
     bodies = [result["bodies"] for result in (direct, proxied)]
@@ -169,7 +173,7 @@ def differs(case, direct, proxied, version=False):
         bodies = [{name: body[:8] for name, body in of.items()} for of in bodies]
     if "-F" in case or "--form-string" in case:
         bodies = [{name: len(body) for name, body in of.items()} for of in bodies]
-    if version and direct["code"] != 0:
+    if version and (direct["code"] != 0 or proxied["code"] != 0):
         # A reset may overtake what was sent before it, even the head.
         direct, proxied = ({**result, "bodies": {}, "heads": []} for result in (direct, proxied))
         bodies = [{}, {}]

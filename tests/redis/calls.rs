@@ -56,9 +56,13 @@ fn a_token_that_is_there_costs_a_late_comer_no_post() {
     second.await_all("token-0");
     assert_eq!(issuer.count(), 1);
     assert_eq!(second.handles[0].report().last_means, "store");
-    // Its age came with it.
+    // Its age came with it, in whole milliseconds and counted from before the question: what the
+    // answer took on a busy machine makes it older, never younger.
     let taken_over = second.handles[0].current().unwrap().expires.unwrap();
-    assert!(taken_over <= expires && expires < taken_over + secs(0.5));
+    assert!(
+        taken_over <= expires + secs(0.002) && expires < taken_over + secs(2.0),
+        "{taken_over:?} instead of {expires:?}"
+    );
 }
 
 /// The first one dies while the issuer thinks; the lease that it held ends by itself.

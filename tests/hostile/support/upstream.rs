@@ -1,8 +1,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, find};
+
+/// How long the first bytes of a request that was cut off may take from the program to us.
+const GLANCE: Duration = Duration::from_millis(150);
 
 /// Records every byte, and answers each complete request with the same bytes.
 pub(crate) struct Upstream {
@@ -16,6 +20,8 @@ struct State {
     /// Whether the connection ends after the answer.
     close: bool,
     requests: Vec<Vec<u8>>,
+    /// Connections on which a request has begun and not ended.
+    begun: usize,
     /// Bytes that are no request, or not a whole one.
     rest: Vec<u8>,
 }
@@ -52,6 +58,20 @@ impl Upstream {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
+    /// Waits for the end of a request that was cut off, if its beginning comes at all.
+    pub(crate) fn settle(&self) {
+        let began = Instant::now();
+        loop {
+            let state = self.state.lock().unwrap();
+            let patience = if state.begun > 0 { PATIENCE } else { GLANCE };
+            if !state.rest.is_empty() || began.elapsed() >= patience {
+                return;
+            }
+            drop(state);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Bytes since the last call that are no complete request.
     pub(crate) fn take_rest(&self) -> Vec<u8> {
         std::mem::take(&mut self.state.lock().unwrap().rest)
@@ -76,11 +96,16 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
                 return Ok(());
             }
         }
+        let has_begun = usize::from(!buffer.is_empty());
+        state.lock().unwrap().begun += has_begun;
         let count = stream.read(&mut chunk).unwrap_or(0);
+        let mut state = state.lock().unwrap();
+        state.begun -= has_begun;
         if count == 0 {
-            state.lock().unwrap().rest.extend_from_slice(&buffer);
+            state.rest.extend_from_slice(&buffer);
             return Ok(());
         }
+        drop(state);
         buffer.extend_from_slice(&chunk[..count]);
     }
 }
