@@ -1,7 +1,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use bearerd::vocab::Moment;
 
 use super::{PATIENCE, find};
 
@@ -60,11 +62,11 @@ impl Upstream {
 
     /// Waits for the end of a request that was cut off, if its beginning comes at all.
     pub(crate) fn settle(&self) {
-        let began = Instant::now();
+        let began = Moment::now();
         loop {
             let state = self.state.lock().unwrap();
             let patience = if state.begun > 0 { PATIENCE } else { GLANCE };
-            if !state.rest.is_empty() || began.elapsed() >= patience {
+            if !state.rest.is_empty() || Moment::now().since(began) >= patience {
                 return;
             }
             drop(state);
