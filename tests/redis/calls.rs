@@ -52,16 +52,18 @@ fn a_token_that_is_there_costs_a_late_comer_no_post() {
     let expires = first.handles[0].current().unwrap().expires.unwrap();
     drop(first);
     crate::support::pass(1.0);
+    let began = bearerd::vocab::Moment::now();
     let second = Fleet::start(3, &config);
     second.await_all("token-0");
+    let took = bearerd::vocab::Moment::now().since(began);
     assert_eq!(issuer.count(), 1);
     assert_eq!(second.handles[0].report().last_means, "store");
     // Its age came with it, in whole milliseconds and counted from before the question: what the
-    // answer took on a busy machine makes it older, never younger.
+    // answer took makes it older, never younger.
     let taken_over = second.handles[0].current().unwrap().expires.unwrap();
     assert!(
-        taken_over <= expires + secs(0.002) && expires < taken_over + secs(2.0),
-        "{taken_over:?} instead of {expires:?}"
+        taken_over <= expires + secs(0.002) && expires < taken_over + secs(0.5) + took,
+        "{taken_over:?} instead of {expires:?}, after {took:?}"
     );
 }
 
