@@ -16,9 +16,29 @@ pub struct Program {
 impl Program {
     /// Before this origin, with these lines before the routes.
     pub fn start(binary: &str, origin: SocketAddr, lines: &str) -> Self {
-        let text = format!(
-            "{lines}routes:\n  - upstream: http://{origin}\n    inject: {{Authorization: Bearer scale}}\n"
-        );
+        Self::start_with(
+            binary,
+            &format!(
+                "{lines}routes:\n  - upstream: http://{origin}\n    inject: {{Authorization: Bearer scale}}\n"
+            ),
+        )
+    }
+
+    /// Before these origins: the one at index 3 gets what is below `/3/`.
+    pub fn before_each(binary: &str, origins: &[SocketAddr]) -> Self {
+        let routes: String = origins
+            .iter()
+            .enumerate()
+            .map(|(index, origin)| {
+                format!(
+                    "  - match: {{path: /{index}/}}\n    upstream: http://{origin}\n    inject: {{Authorization: Bearer scale}}\n"
+                )
+            })
+            .collect();
+        Self::start_with(binary, &format!("routes:\n{routes}"))
+    }
+
+    fn start_with(binary: &str, text: &str) -> Self {
         let file = std::env::temp_dir().join(format!("scale-{}.yaml", std::process::id()));
         std::fs::write(&file, text).expect("a file");
         let mut child = Command::new(binary)
