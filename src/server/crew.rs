@@ -211,8 +211,8 @@ impl Drop for Place {
     }
 }
 
-/// The client's first bytes tell which protocol it speaks (RFC 9113 section 3.3), whatever the
-/// handshake of TLS has settled on.
+/// The handshake of TLS settles which protocol the client speaks (RFC 9113 section 3.2); where it
+/// does not, the client's first bytes tell (section 3.3).
 async fn serve_connection<H: Handler>(
     crew: Arc<Crew<H>>,
     stream: Stream,
@@ -236,8 +236,9 @@ async fn serve_connection<H: Handler>(
         }
         (stream, _) => stream,
     };
+    let agreed = stream.agreed();
     let mut socket = Socket::new(stream, watch, refusals, seat);
-    match socket.begin().await {
+    match socket.begin().await.map(|found| agreed.unwrap_or(found)) {
         Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
         // Boxed, as it is large and most connections speak HTTP/1.
         Some(Protocol::Http2) => Box::pin(http2::serve(crew, socket, peer)).await,

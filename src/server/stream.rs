@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::socket::Protocol;
+
 /// An open connection of a client.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -27,6 +29,15 @@ pub(super) enum Parcel {
 }
 
 impl Stream {
+    /// What the handshake of TLS has settled on (RFC 7301), if it has.
+    pub(super) fn agreed(&self) -> Option<Protocol> {
+        let Self::Tls(tls) = self else { return None };
+        match tls.get_ref().1.alpn_protocol()? {
+            b"h2" => Some(Protocol::Http2),
+            _ => Some(Protocol::Http1),
+        }
+    }
+
     /// Has the end of the connection be a reset.
     pub(super) fn reset_at_close(&self) {
         let tcp = match self {

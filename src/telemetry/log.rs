@@ -17,9 +17,10 @@ use crate::vocab::Wall;
 pub const ACCESS: &str = "bearerd::access";
 
 /// What is logged unless `RUST_LOG` says otherwise: a person at a terminal wants to see what goes
-/// by.
+/// by. What h2 warns of is up to the peer, who could fill the log with it.
 fn usual(terminal: bool) -> Targets {
-    let usual = Targets::new().with_default(LevelFilter::INFO);
+    let usual =
+        Targets::new().with_default(LevelFilter::INFO).with_target("h2", LevelFilter::ERROR);
     if terminal { usual.with_target(ACCESS, LevelFilter::DEBUG) } else { usual }
 }
 
@@ -245,6 +246,7 @@ mod tests {
                 "request"
             );
             tracing::info!(token = "api", "token obtained");
+            tracing::warn!(target: "h2::proto::ping_pong", "what a peer did");
         });
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -277,6 +279,14 @@ mod tests {
         for format in [Format::Text, Format::Json] {
             let text = written(format, false, false);
             assert!(text.contains("token obtained") && !text.contains("orders"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_breaks_http2_writes_no_lines_into_the_log() {
+        for terminal in [false, true] {
+            let text = written(Format::Text, terminal, false);
+            assert!(text.contains("token obtained") && !text.contains("a peer"), "{text}");
         }
     }
 

@@ -95,17 +95,43 @@ impl Secure {
 
     /// What a client reads that sends a GET.
     fn get(&self, config: &Arc<ClientConfig>) -> std::io::Result<(String, Vec<u8>)> {
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let (answer, shown) = self.say(config, request)?;
+        Ok((String::from_utf8(answer).map_err(std::io::Error::other)?, shown))
+    }
+
+    /// All that a client reads that sends these bytes, and the certificate that it is shown.
+    fn say(&self, config: &Arc<ClientConfig>, bytes: &[u8]) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
         let stream = TcpStream::connect(self.process.proxy)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from("localhost").unwrap();
         let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
         let mut tls = StreamOwned::new(connection, stream);
-        tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        tls.read_to_string(&mut answer)?;
+        tls.write_all(bytes)?;
+        let mut answer = Vec::new();
+        tls.read_to_end(&mut answer)?;
         let shown = tls.conn.peer_certificates().unwrap()[0].to_vec();
         Ok((answer, shown))
     }
+}
+
+#[test]
+fn what_the_handshake_settles_on_is_what_is_spoken() {
+    let upstream = Upstream::ok();
+    let secure = Secure::start(&upstream, "}");
+    // The connection ends in the middle of TLS, perhaps: what was read until then counts.
+    let said = |protocol, bytes| {
+        let config = secure.authority.client(None, protocol);
+        secure.say(&config, bytes).map_or_else(|_| Vec::new(), |(answer, _)| answer)
+    };
+    // RFC 9113 section 3.4: no preface is an error of the connection.
+    let one = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = said("h2", one);
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    let two = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = said("http/1.1", two);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]
