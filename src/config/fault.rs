@@ -32,10 +32,12 @@ fn mistake(error: &Error) -> Mistake {
             Mistake::new(format!("expected {expected}, found {}", kind_of(unexpected)))
         }
         Error::SerdeInvalidLength { expected, .. } => Mistake::new(format!("expected {expected}")),
-        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => Mistake::new(
-            "more than one key where exactly one is allowed",
-        )
-        .hint("a token has one kind: `oauth2`, `http`, `jwt` or `value`; give each its own name"),
+        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => {
+            Mistake::new("more than one key where exactly one is allowed").hint(
+                "this map has one key, which names a kind: one of `oauth2`, `http`, `jwt`, `value` \
+             for a token, one of `file`, `redis` for its `state`",
+            )
+        }
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => {
             Mistake::new("expected a map with one key that names the kind")

@@ -8,12 +8,12 @@
 use http::header::{ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::Deserialize;
 
 use super::cors::Cors;
 use super::headers::Survey;
 use super::refusal::Refusal;
 use crate::server::Host;
+use crate::vocab::choices;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -23,8 +23,8 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 pub(super) type Authority<'h> = (Host<'h>, Option<u16>);
 
 /// Whether a browser may show a route's answers as pages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum Navigation {
     /// If the user typed the address, or followed a link of such a page. A link or redirect of
     /// another site is refused, but a browser that is redirected here after the user typed an
@@ -34,6 +34,8 @@ pub enum Navigation {
     /// Never.
     Refuse,
 }
+
+choices!(Navigation: "allow" = Allow, "refuse" = Refuse);
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

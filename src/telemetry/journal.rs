@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use http::{HeaderName, Method};
 
-use crate::vocab::{Moment, RouteName};
+use crate::vocab::{Moment, RouteName, choices};
 
 /// So many requests are kept.
 pub const MOST: usize = 200;
@@ -22,17 +22,7 @@ pub const MOST: usize = 200;
 pub const ATTENTION: Duration = Duration::from_secs(60);
 
 /// What is kept of requests.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Deserialize,
-    serde::Serialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Inspect {
@@ -45,6 +35,8 @@ pub enum Inspect {
     #[default]
     Paths,
 }
+
+choices!(Inspect: "none" = None, "names" = Names, "paths" = Paths);
 
 /// One request that is over.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::handle::{Handle, Rejected};
 use super::template::{Scope, Template};
-use crate::vocab::{At, FieldName, Mistake, Moment, TokenName, judged};
+use crate::vocab::{At, FieldName, Mistake, Moment, TokenName, choices, judged};
 
 /// Most requests of one route that wait for a token.
 pub const MOST_WAITERS: usize = 1000;
@@ -43,8 +43,8 @@ pub struct FieldWithMode {
 }
 
 /// Whether an injected field replaces the client's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum Mode {
     /// The client's value is removed.
     #[default]
@@ -52,6 +52,8 @@ pub enum Mode {
     /// The client's value is kept where it sent one; never for a field that holds a token.
     Default,
 }
+
+choices!(Mode: "set" = Set, "default" = Default);
 
 impl FieldSettings {
     /// The template.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::vocab::{FieldName, Pointer, Text};
+use crate::vocab::{FieldName, Pointer, Text, choices};
 
 /// One rule of a token's `rejected` list; the credential was rejected if any rule holds.
 #[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
@@ -35,12 +35,14 @@ pub struct Rejection {
 }
 
 /// What a rule can ask of a whole body.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, JsonSchema, PartialEq, Eq, Hash)]
+#[schemars(rename_all = "snake_case")]
 pub enum BodyIs {
     /// No bytes.
     Empty,
 }
+
+choices!(BodyIs: "empty" = Empty);
 
 /// What the head of an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

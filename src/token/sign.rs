@@ -8,14 +8,13 @@ use ring::signature::{self, EcdsaKeyPair, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{Failure, Reason};
-use crate::vocab::Secret;
+use crate::vocab::{Secret, choices};
 
 /// The algorithms that can sign (RFC 7518 section 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256 and a shared secret.
     HS256,
@@ -24,6 +23,8 @@ pub enum Algorithm {
     /// ECDSA with P-256 and SHA-256; the key is PEM (PKCS#8).
     ES256,
 }
+
+choices!(Algorithm: "HS256" = HS256, "RS256" = RS256, "ES256" = ES256);
 
 impl Algorithm {
     const fn name(self) -> &'static str {

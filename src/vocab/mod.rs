@@ -5,6 +5,7 @@
 //! [`descriptors`].
 
 mod at;
+mod choice;
 mod clock;
 pub mod descriptors;
 mod field_name;
@@ -18,6 +19,8 @@ mod text;
 mod url;
 
 pub use at::At;
+pub(crate) use choice::choices;
+pub use choice::{Choice, choice};
 pub use clock::{Moment, Wall};
 pub use field_name::FieldName;
 pub use name::{Name, RouteName, TokenName};

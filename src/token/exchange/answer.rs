@@ -13,7 +13,7 @@ use super::lifetime::{self, Expiry, Found};
 use super::{clock, json};
 use crate::net::fetch::Answer;
 use crate::token::rejection::Rejection;
-use crate::vocab::{Pointer, Secret, Text, TokenName};
+use crate::vocab::{Pointer, Secret, Text, TokenName, choices};
 
 /// Longest value or field that is taken.
 const MOST_BYTES: usize = 16 * 1024;
@@ -53,8 +53,8 @@ pub struct ErrorRule {
 }
 
 /// What an error of an issuer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum Meaning {
     /// The refresh token is no good: run the initial request.
     RefreshToken,
@@ -63,6 +63,12 @@ pub enum Meaning {
     /// It will pass: try again soon.
     Transient,
 }
+
+choices!(Meaning:
+    "refresh_token" = RefreshToken,
+    "credential" = Credential,
+    "transient" = Transient,
+);
 
 /// An answer that blames a token which the request was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

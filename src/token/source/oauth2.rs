@@ -19,15 +19,15 @@ use super::super::state;
 use super::super::template::Template;
 use super::Common;
 use crate::net::tls;
-use crate::vocab::{Mistake, Period, Place, Pointer, Problems, Text};
+use crate::vocab::{Mistake, Period, Place, Pointer, Problems, Text, choices};
 
 /// The parameters of a token request that are secrets (RFC 6749, 7521 and 7523).
 const SECRET_PARAMS: [&str; 5] =
     ["assertion", "client_assertion", "client_secret", "password", "refresh_token"];
 
 /// The grants (RFC 6749 section 4 and 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum GrantType {
     /// Section 4.4.
     #[default]
@@ -37,6 +37,12 @@ pub enum GrantType {
     /// Section 6, from a configured refresh token.
     RefreshToken,
 }
+
+choices!(GrantType:
+    "client_credentials" = ClientCredentials,
+    "password" = Password,
+    "refresh_token" = RefreshToken,
+);
 
 impl GrantType {
     const fn as_str(self) -> &'static str {
