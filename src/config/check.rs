@@ -73,6 +73,9 @@ fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems
         }
         guarded.push((&tls.key.value, tls.key.place));
     }
+    let spoken = config.tokens.values().flat_map(|kind| kind.value.tls());
+    let spoken = spoken.chain(config.routes.iter().map(|route| &route.tls));
+    guarded.extend(spoken.filter_map(|tls| tls.key.as_ref()).map(|key| (&key.value, key.place)));
     for (secret, place) in guarded {
         match secret.exposure() {
             Exposure::None => {}

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
-use crate::vocab::{At, Moment, Place, SecretRef, Text};
+use crate::vocab::{At, Mistake, Moment, Place, Problems, SecretRef, Text};
 
 /// How soon files that have been read are looked at again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -35,11 +35,26 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Where to look for a fault in them, if any of them is written.
+    /// Notes what keeps them from being used.
+    pub fn check(&self, problems: &mut Problems) {
+        if !self.is_plain()
+            && let Err(error) = self.load(&[])
+            && let Some(place) = self.place_of(&error)
+        {
+            problems.add(place, Mistake::from(&error));
+        }
+    }
+
+    /// Where the setting stands that an error is about, if it is about any that is written.
     #[must_use]
-    pub fn place(&self) -> Option<Place> {
-        let files = [&self.ca_file, &self.cert_file].into_iter().flatten().map(|file| file.place);
-        files.chain(self.key.as_ref().map(|key| key.place)).next()
+    pub fn place_of(&self, error: &TlsError) -> Option<Place> {
+        let file = |file: &Option<At<Text>>| file.as_ref().map(|file| file.place);
+        let key = self.key.as_ref().map(|key| key.place);
+        match error {
+            TlsError::CaFile { .. } => file(&self.ca_file),
+            TlsError::Identity { .. } | TlsError::Half => file(&self.cert_file).or(key),
+            TlsError::NoRoots | TlsError::Name(_) | TlsError::Rustls(_) => None,
+        }
     }
 
     fn is_plain(&self) -> bool {
@@ -58,6 +73,9 @@ impl Settings {
 
     /// Reads all of it.
     fn load(&self, alpn: &[Vec<u8>]) -> Result<TlsConnector, TlsError> {
+        if self.cert_file.is_some() != self.key.is_some() {
+            return Err(TlsError::Half);
+        }
         let roots = match &self.ca_file {
             Some(file) => Arc::new(roots_of(Path::new(file.as_str()))?),
             None => system_roots()?,
@@ -66,7 +84,6 @@ impl Settings {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         let mut config = match (&self.cert_file, &self.key) {
-            (None, None) => builder.with_no_client_auth(),
             (Some(file), Some(key)) => {
                 let fault = |why: String| TlsError::Identity { path: file.as_str().into(), why };
                 let chain = chain_of(file.as_str()).map_err(fault)?;
@@ -78,7 +95,7 @@ impl Settings {
                     .with_client_auth_cert(chain, key)
                     .map_err(|error| fault(format!("the key does not fit: {error}")))?
             }
-            _ => return Err(TlsError::Half),
+            _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.to_vec();
         Ok(TlsConnector::from(Arc::new(config)))
@@ -125,6 +142,19 @@ pub enum TlsError {
     /// The provider lacks a protocol version; a fault of the build.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
+}
+
+impl From<&TlsError> for Mistake {
+    fn from(error: &TlsError) -> Self {
+        let mistake = Self::new(error.to_string());
+        match error {
+            TlsError::CaFile { .. } => mistake.hint("write a PEM file of certificate authorities"),
+            TlsError::Identity { .. } => mistake
+                .hint("name PEM files: the certificate, leaf first, and the key that it is for"),
+            TlsError::Half => mistake.hint("write both, or neither"),
+            TlsError::NoRoots | TlsError::Name(_) | TlsError::Rustls(_) => mistake,
+        }
+    }
 }
 
 /// The crypto provider of the whole program.

@@ -15,7 +15,7 @@ use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
 use crate::vocab::{
-    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Text, scalar,
+    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Text, choices, scalar,
 };
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
@@ -110,8 +110,8 @@ pub struct Strip {
 }
 
 /// The `Host` that the upstream sees.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum HostField {
     /// The upstream's own.
     #[default]
@@ -119,6 +119,8 @@ pub enum HostField {
     /// The client's.
     Keep,
 }
+
+choices!(HostField: "upstream" = Upstream, "keep" = Keep);
 
 /// How long an upstream may pause within a body; `off` for as long as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,11 +225,7 @@ pub fn check(routes: &[Settings], problems: &mut Problems) {
 fn check_one(route: &Settings, problems: &mut Problems) {
     let upstream = &route.upstream;
     upstream.value.check(upstream, route.plaintext, problems);
-    if route.tls.cert_file.is_some() != route.tls.key.is_some() {
-        let place = route.tls.place().unwrap_or(upstream.place);
-        let mistake = Mistake::new("`cert_file` and `key` of `tls` go together");
-        problems.add(place, mistake.hint("write both, or neither"));
-    }
+    route.tls.check(problems);
     route.allow.iter().chain(&route.deny).for_each(|rule| rule.check(problems));
     if let Some(host) = &route.matches.host
         && Host::parse(host.as_str().as_bytes()).is_none_or(|(_, port)| port.is_some())

@@ -340,6 +340,41 @@ fn a_secret_that_everybody_can_write_is_refused_and_one_that_others_read_is_told
 }
 
 #[test]
+fn the_keys_of_all_tls_are_secrets_too_s34() {
+    let place = directory("tls-modes");
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&pair).unwrap().pem();
+    let (cert, key) = (place.join("cert.pem"), place.join("key.pem"));
+    fs::write(&cert, certificate).unwrap();
+    fs::write(&key, pair.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+    let tls = format!("{{cert_file: {}, key: {{file: {}}}}}", cert.display(), key.display());
+    let route = "routes: [{upstream: 'https://a.example'}]\n";
+    let token = "token_url: 'https://a.example', client_id: x, client_secret: {env: PATH}";
+    let redis = "url: 'rediss://a.example', key: {env: PATH}";
+    for yaml in [
+        format!("routes: [{{upstream: 'https://a.example', tls: {tls}}}]\n"),
+        format!("tokens: {{t: {{oauth2: {{{token}, tls: {tls}}}}}}}\n{route}"),
+        format!(
+            "tokens: {{t: {{oauth2: {{{token}, state: {{redis: {{{redis}, tls: {tls}}}}}}}}}}}\n{route}"
+        ),
+        format!("tls: {tls}\n{route}"),
+    ] {
+        let file = place.join("tls-modes.yaml");
+        fs::write(&file, &yaml).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bearerd"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{yaml}: {text}");
+        assert!(text.contains("writable by everybody"), "{yaml}: {text}");
+    }
+}
+
+#[test]
 fn beyond_loopback_somebody_must_answer_for_the_callers_s7_s8() {
     let place = directory("reach");
     fs::write(place.join("proof"), "canary-proof").unwrap();

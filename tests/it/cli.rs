@@ -59,7 +59,7 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
                 "tokens:\n  api:\n    value: {{from: {{env: HOME}}}}\n    jwt: {{algorithm: HS256, key: {{env: HOME}}, claims: {{}}}}\n{ROUTES}"
             ),
             ":4:5: ",
-            "one kind",
+            "one of `oauth2`",
         ),
         (
             "missing-reference",
@@ -98,6 +98,34 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
             "routes:\n  - upstream: http://a.example\n".to_owned(),
             ":2:15: ",
             "plaintext: true",
+        ),
+        (
+            "no-ca-of-an-upstream",
+            "routes:\n  - upstream: https://a.example\n    tls: {ca_file: /nowhere/ca.pem}\n".to_owned(),
+            ":3:20: ",
+            "/nowhere/ca.pem",
+        ),
+        (
+            "half-an-identity",
+            "routes:\n  - upstream: https://a.example\n    tls: {cert_file: /nowhere/a.pem}\n".to_owned(),
+            ":3:22: ",
+            "write both",
+        ),
+        (
+            "half-an-identity-for-redis",
+            format!(
+                "tokens:\n  api:\n    oauth2:\n      token_url: https://a.example\n      client_id: x\n      client_secret: {{env: HOME}}\n      state: {{redis: {{url: 'rediss://cache', key: {{env: PATH}}, tls: {{cert_file: /nowhere/a.pem}}}}}}\n{ROUTES}"
+            ),
+            ":7:81: ",
+            "write both",
+        ),
+        (
+            "two-places-of-state",
+            format!(
+                "tokens:\n  api:\n    oauth2:\n      token_url: https://a.example\n      client_id: x\n      client_secret: {{env: HOME}}\n      state: {{file: /a, redis: {{url: 'redis://a', key: {{env: HOME}}}}}}\n{ROUTES}"
+            ),
+            ":7:25: ",
+            "`redis` for its `state`",
         ),
         (
             "unset-variable",
@@ -171,6 +199,29 @@ routes:
     inject: {Authorization: 'Bearer ${apo}', X-Org: '${api.tenant}', Host: x}
     match: {path: api}
 ";
+    // The values of short lists, and what follows them.
+    let choices = "
+inspect: all
+admin: nowhere
+trusted_proxies: [nobody]
+socket_mode: open
+tokens:
+  api:
+    oauth2: {token_url: 'https://idp.example.com/', grant: implicit, client_id: x}
+routes:
+  - upstream: {url: 'https://api.example.com', protocol: h2c, addresses: [a]}
+    host: mine
+    navigation: maybe
+    forwarded: perhaps
+    inject: {X: {value: a, mode: add}}
+";
+    let (_, text) = check("choices", choices);
+    for place in [
+        "2:10", "3:8", "4:19", "5:14", "8:60", "10:58", "10:75", "11:11", "12:17", "13:16", "14:34",
+    ] {
+        assert!(text.contains(&format!("bearerd.yaml:{place}: ")), "{place}: {text}");
+    }
+    assert!(text.contains("possible here: `none`, `names`, `paths`"), "{text}");
     let (_, text) = check("all", yaml);
     for says in [
         "plain text",
@@ -220,10 +271,12 @@ fn example() -> String {
     fs::write(path.join("key.pem"), key.serialize_pem()).unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["idp.example.com".to_owned()]).unwrap();
     let certificate = certificate.self_signed(&key).unwrap().pem();
-    for name in ["ca.pem", "clients.pem", "listener.pem"] {
+    for name in ["ca.pem", "clients.pem", "client.pem", "listener.pem"] {
         fs::write(path.join(name), &certificate).unwrap();
     }
-    fs::write(path.join("listener.key"), key.serialize_pem()).unwrap();
+    for name in ["client.key", "listener.key"] {
+        fs::write(path.join(name), key.serialize_pem()).unwrap();
+    }
     include_str!("../../config.example.yaml").replace("/run/secrets/idp", path.to_str().unwrap())
 }
 
@@ -234,6 +287,21 @@ fn the_example_loads_and_its_plan_shows_no_secret() {
     let text = stdout(&output);
     assert!(text.contains("token api: oauth2 from https://idp.example.com/oauth2/token"), "{text}");
     assert!(!text.contains("canary"), "{text}");
+}
+
+/// Its head says so.
+#[test]
+fn the_example_shows_the_defaults() {
+    let text = example().replace("STATIC_API_KEY", "PATH");
+    let shown = bearerd::config::parse(&text, Default::default()).unwrap().config;
+    let defaults = bearerd::config::parse(ROUTES, Default::default()).unwrap().config;
+    assert_eq!(shown.limits, defaults.limits);
+    assert_eq!(shown.listen.value, defaults.listen.value);
+    assert_eq!(shown.admin.value, defaults.admin.value);
+    assert_eq!(shown.socket_mode.value, defaults.socket_mode.value);
+    assert_eq!((shown.exposed, shown.via), (defaults.exposed, defaults.via));
+    assert_eq!((shown.token_wait, shown.drain), (defaults.token_wait, defaults.drain));
+    assert_eq!((shown.drain_delay, shown.inspect), (defaults.drain_delay, defaults.inspect));
 }
 
 #[test]

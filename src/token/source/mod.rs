@@ -26,7 +26,7 @@ use super::grant::Grant;
 use super::handle::Handle;
 use super::rejection::Rejection;
 use super::schedule::Renew;
-use super::state::Store;
+use super::state::{self, Store};
 use super::template::Template;
 use crate::net::tls;
 use crate::vocab::{Mistake, Place, Problems, TokenName};
@@ -85,6 +85,16 @@ impl Kind {
             Self::Jwt(settings) => settings.common(),
             Self::Value(settings) => settings.common(),
         }
+    }
+
+    /// The settings of all TLS that it speaks.
+    pub fn tls(&self) -> impl Iterator<Item = &tls::Settings> {
+        let (own, state) = match self {
+            Self::Oauth2(settings) => (Some(&settings.tls), settings.state.as_ref()),
+            Self::Http(settings) => (Some(&settings.tls), settings.state.as_ref()),
+            Self::Jwt(_) | Self::Value(_) => (None, None),
+        };
+        own.into_iter().chain(state.and_then(state::Settings::tls))
     }
 
     /// Turns settings into a source, and reports every mistake that shows without asking anybody.
@@ -277,8 +287,8 @@ pub(super) fn target(
             None
         }
         Err(TargetError::Tls(error)) => {
-            let place = tls.place().unwrap_or_else(|| url.place());
-            problems.add(place, Mistake::new(error.to_string()));
+            let place = tls.place_of(&error).unwrap_or_else(|| url.place());
+            problems.add(place, Mistake::from(&error));
             None
         }
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::file::{StateError, StateFile};
 pub(super) use self::keeper::Keeper;
 use super::identity::hex;
+use crate::net::tls;
 use crate::vocab::{At, Mistake, Place, Problems, Secret, Text};
 
 /// Where a token is kept beyond the process.
@@ -32,6 +33,14 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// The settings of the TLS that is spoken with it, if it may be.
+    pub(super) const fn tls(&self) -> Option<&tls::Settings> {
+        match self {
+            Self::File(_) => None,
+            Self::Redis(settings) => Some(&settings.tls),
+        }
+    }
+
     /// The place, and every mistake that shows without going there.
     pub(super) fn plan(&self, problems: &mut Problems) -> Option<Store> {
         match self {
@@ -41,7 +50,8 @@ impl Settings {
                 match shared::Plan::new(settings) {
                     Ok(plan) => Some(Store::Shared(Box::new(plan))),
                     Err(error) => {
-                        problems.add(settings.url.place, Mistake::new(error.to_string()));
+                        let place = settings.tls.place_of(&error).unwrap_or(settings.url.place);
+                        problems.add(place, Mistake::from(&error));
                         None
                     }
                 }
