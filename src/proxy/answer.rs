@@ -203,9 +203,12 @@ impl http_body::Body for Answer {
         }
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
-                headers::filter_answer_trailers(&mut trailers);
-                if let Source::Upstream(_, presented, _) = &this.source {
-                    headers::remove_leaks(&mut trailers, presented);
+                match (&this.source, &this.record.route) {
+                    (Source::Upstream(_, presented, _), Some(route)) => {
+                        headers::filter_answer_trailers(&mut trailers, &route.rules);
+                        headers::remove_leaks(&mut trailers, presented);
+                    }
+                    _ => trailers.clear(),
                 }
                 Frame::trailers(trailers)
             }

@@ -398,7 +398,7 @@ fn answer(fields: HeaderMap, rules: &headers::Rules) {
         assert_eq!(all(headers, "set-cookie"), cookies);
     }
     let mut trailers = fields;
-    headers::filter_answer_trailers(&mut trailers);
+    headers::filter_answer_trailers(&mut trailers, rules);
     headers::remove_leaks(&mut trailers, &presented());
     assert!(!holds(&trailers));
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HOST, ORIGIN].iter().take(3) {

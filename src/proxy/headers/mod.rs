@@ -345,10 +345,11 @@ pub(super) fn filter_request_trailers(trailers: &mut HeaderMap, rules: &Rules) {
     }
 }
 
-/// Removes from an answer's trailers what must not come late.
-pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap) {
-    let doomed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
+/// Removes from an answer's trailers what must not come late, and what the route removes from
+/// answers.
+pub(super) fn filter_answer_trailers(trailers: &mut HeaderMap, rules: &Rules) {
+    let stays = |name: &HeaderName| is_trailer(name) && !rules.answer.contains(name);
+    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !stays(name)).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }

@@ -105,8 +105,15 @@ impl Rules {
                 continue;
             }
             let replaced = mode == Some(Mode::Set);
-            protected.push(Protected { name: name.clone(), place: places.len(), replaced });
+            let place = places.len();
+            protected.push(Protected { name: name.clone(), place, replaced });
             places.push(name.as_str().to_owned());
+            // Many servers cannot tell `X_Key` from `X-Key`, so neither comes from the client.
+            let alias = HeaderName::try_from(folded(name.as_str())).ok();
+            let known = |alias: &HeaderName| protected.iter().any(|known| known.name == *alias);
+            if let Some(name) = alias.filter(|alias| !known(alias)) {
+                protected.push(Protected { name, place, replaced: false });
+            }
         }
         let mut place = |name: String| {
             places.push(name);

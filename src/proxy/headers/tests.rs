@@ -9,7 +9,7 @@ use crate::proxy::route::Settings;
 const ROUTES: &str = "
 - upstream: https://api.example:444/
   inject: {Authorization: Bearer ours, Organization: acme, X-Plain: {value: dflt, mode: default}}
-  strip: {headers: [X-Api-Key], header_prefixes: [X-Secret-], cookies: [session]}
+  strip: {headers: [X-Api-Key], header_prefixes: [X-Secret-], cookies: [session], answer: [Server-Timing]}
 - {upstream: 'https://b.example/', match: {path: /b}, inject: {X-Other-Token: theirs}}
 ";
 
@@ -134,6 +134,21 @@ fn client_credentials_go_in_every_spelling() {
 }
 
 #[test]
+fn a_name_with_underscores_is_protected_in_its_other_spelling_too_s16() {
+    let (rules, _) = rules(
+        "
+- upstream: https://api.example/
+  inject: {X_Org_Id: ours}
+  strip: {headers: [X_Own.Key]}
+",
+    );
+    for name in ["x_org_id", "x-org-id", "x_org-id", "x-own-key", "x_own_key", "x_own.key"] {
+        assert!(!matches!(rules.fate(&HeaderName::from_static(name)), Fate::Stay), "{name}");
+    }
+    assert!(matches!(rules.fate(&HeaderName::from_static("x-org")), Fate::Stay));
+}
+
+#[test]
 fn the_client_is_named_by_its_socket_and_not_by_itself() {
     let headers = sent(&[
         ("host", "localhost:8080"),
@@ -241,8 +256,9 @@ fn trailers_hold_nothing_that_must_come_early() {
         ["grpc-status", "x-checksum"]
     );
     answers.insert("set-cookie", ZERO);
-    filter_answer_trailers(&mut answers);
-    for gone in ["authorization", "set-cookie", "content-length", "host"] {
+    answers.insert("server-timing", ZERO);
+    filter_answer_trailers(&mut answers, &rules);
+    for gone in ["authorization", "set-cookie", "content-length", "host", "server-timing"] {
         assert!(!answers.contains_key(gone), "{gone}");
     }
     assert!(answers.contains_key("grpc-status"));
