@@ -416,6 +416,10 @@ fn outward(head: &mut response::Parts, body: &impl Body, method: &Method) -> boo
     for name in &ABOUT_ONE_CONNECTION {
         head.headers.remove(name);
     }
+    if head.status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6; hyper sees to it for HTTP/1.
+        head.headers.remove(CONTENT_LENGTH);
+    }
     let has_none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !has_none
         && let Some(length) = body.size_hint().exact().filter(|length| *length > 0)

@@ -161,7 +161,10 @@ fn build(input: &Bytes, parsed: &httparse::Response<'_, '_>, size: usize) -> Res
     {
         response.extensions_mut().insert(reason);
     }
-    let lasts = !notes.closes && !is_torn && (!is_old || notes.keeps);
+    // What announces a body where there is none may send one.
+    let is_doubtful = status == StatusCode::NO_CONTENT
+        && (notes.chunked || notes.length.is_some_and(|length| length > 0));
+    let lasts = !notes.closes && !is_torn && !is_doubtful && (!is_old || notes.keeps);
     Ok(Head { response, framing: notes.framing(status), lasts, size })
 }
 

@@ -148,6 +148,19 @@ fn a_connection_lasts_only_if_nothing_speaks_against_it() {
         assert_eq!(data(&mut connection), "ok");
         assert_eq!(connection.is_done(), lasts, "{answer}");
     }
+    // What announces a body where there is none may send one.
+    for (answer, lasts) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", true),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", true),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n", false),
+        ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", false),
+        ("HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\n", true),
+    ] {
+        let mut connection = connection(saying(&[answer]));
+        ready(poll(connection.send(request(&Method::GET, Upload::empty())))).unwrap();
+        assert_eq!(data(&mut connection), "");
+        assert_eq!(connection.is_done(), lasts, "{answer}");
+    }
     // What nobody has asked for comes later, or the end does.
     for (pieces, end) in [(&[OK, "HTTP"][..], End::Open), (&[OK], End::Closed)] {
         let pieces = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes()));
