@@ -1,5 +1,7 @@
 //! What stands in the store is believed only if it was sealed for the token by its key.
 
+use bearerd::token::handle::Rejected;
+
 use crate::fleet::{Fleet, shared};
 use crate::server::Redis;
 use crate::support::{Issuer, eventually, pass};
@@ -39,6 +41,28 @@ fn one_tokens_value_does_not_serve_as_anothers() {
     let victim = Fleet::start(1, &other);
     victim.await_all("token-2");
     assert!(victim.events("unreadable") >= 1.0);
+}
+
+/// The number of a value is not sealed; when it was asked for is.
+#[test]
+#[ignore = "needs Redis: tests/redis/run"]
+fn a_value_of_the_past_does_not_come_back() {
+    let (redis, issuer) = (Redis::start(), Issuer::giving(600.0));
+    let fleet = Fleet::start(1, &shared(&issuer, &redis, ""));
+    fleet.await_all("token-0");
+    let entry = redis.entries().remove(0);
+    redis.ask(&["COPY", &entry, "past"]);
+    // The past begins where no answer of the store's can be so late.
+    pass(2.5);
+    assert_eq!(fleet.handles[0].reject(1), Rejected::Renewing);
+    fleet.await_all("token-1");
+    eventually("the new value in the store", || fleet.events("published") == 2.0);
+    redis.ask(&["COPY", "past", &entry, "REPLACE"]);
+    redis.ask(&["HSET", &entry, "fence", "1000", "last", "1000"]);
+    let channel = entry.rsplit_once(':').expect("a mark").0;
+    assert_eq!(redis.ask(&["PUBLISH", channel, "news"]), "1");
+    pass(1.0);
+    assert_eq!((fleet.using("token-1"), fleet.events("adopted")), (1, 0.0));
 }
 
 #[test]

@@ -21,6 +21,10 @@ use crate::vocab::Moment;
 /// How often it is looked whether another program is done.
 const POLL: Duration = Duration::from_millis(500);
 
+/// So much later than it was may a value seem to have been asked for, or earlier: the store's
+/// answers take their time.
+const SLACK: Duration = Duration::from_secs(2);
+
 /// After a failure nobody else asks before its owner would, but for no longer than this.
 const LONGEST_HUSH: Duration = Duration::from_secs(15);
 
@@ -96,7 +100,10 @@ impl Refresher {
                 (Some(theirs), Some(ours)) => theirs > ours,
                 (theirs, ours) => theirs.is_none() && ours.is_some(),
             };
-            same || longer || shared.is_newer(&entry) || !old.is_usable(now)
+            // The store's number is not sealed. Whoever can write to the store could bring back a
+            // value of the past by it, with a refresh token that was spent since.
+            let is_past = entry.sent + SLACK < old.obtained;
+            same || !is_past && (longer || shared.is_newer(&entry) || !old.is_usable(now))
         });
         if !wanted {
             return None;
