@@ -43,7 +43,8 @@ pub(super) struct Caller {
 }
 
 struct Known {
-    tag: hmac::Tag,
+    /// None if the secret could not be read so far.
+    tag: Option<hmac::Tag>,
     read: Moment,
 }
 
@@ -74,13 +75,11 @@ impl Caller {
         let (Some(proof), None) = (lines.next(), lines.next()) else {
             return Err(Refusal::Caller);
         };
-        let fits = |known: &Known| {
+        let fits = |tag: hmac::Tag| {
             // Comparing tags takes the same time whatever the proof has in common with the secret.
-            hmac::verify(&self.key, proof.as_bytes(), known.tag.as_ref()).is_ok()
+            hmac::verify(&self.key, proof.as_bytes(), tag.as_ref()).is_ok()
         };
-        if self.known(FRESH).is_some_and(|known| fits(&known))
-            || self.known(SOON).is_some_and(|known| fits(&known))
-        {
+        if self.known(FRESH).is_some_and(fits) || self.known(SOON).is_some_and(fits) {
             Ok(())
         } else {
             Err(Refusal::Caller)
@@ -88,24 +87,23 @@ impl Caller {
     }
 
     /// The secret's tag, at most so old. While the secret cannot be read the last one holds.
-    fn known(&self, most: Duration) -> Option<Arc<Known>> {
+    fn known(&self, most: Duration) -> Option<hmac::Tag> {
         let now = Moment::now();
-        let known = self.known.load_full();
-        if let Some(known) = &known
+        let known = self.known.load();
+        if let Some(known) = &*known
             && now.since(known.read) < most
         {
-            return Some(Arc::clone(known));
+            return known.tag;
         }
         let tag = match self.secret.read() {
-            Ok(secret) => hmac::sign(&self.key, secret.expose().as_bytes()),
+            Ok(secret) => Some(hmac::sign(&self.key, secret.expose().as_bytes())),
             Err(error) => {
                 tracing::warn!(%error, "cannot read the callers' secret");
-                known?.tag
+                known.as_ref().and_then(|known| known.tag)
             }
         };
-        let known = Arc::new(Known { tag, read: now });
-        self.known.store(Some(Arc::clone(&known)));
-        Some(known)
+        self.known.store(Some(Arc::new(Known { tag, read: now })));
+        tag
     }
 }
 
@@ -131,5 +129,20 @@ mod tests {
             assert!(!of(wrong), "{wrong:?}");
         }
         assert!(!format!("{caller:?}").contains("CARGO"));
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_asked_for_no_more_often_than_one_that_can_s7() {
+        let settings: Settings =
+            serde_yaml::from_str("{header: X-Caller, secret: {file: /nowhere/caller}}").unwrap();
+        let caller = Caller::new(&settings).unwrap();
+        let proof = HeaderMap::from_iter([(
+            HeaderName::from_static("x-caller"),
+            http::HeaderValue::from_static("guess"),
+        )]);
+        assert!(caller.admit(&proof).is_err());
+        let read = caller.known.load_full().unwrap().read;
+        assert!(caller.admit(&proof).is_err());
+        assert_eq!(caller.known.load_full().unwrap().read, read);
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn open(
     drop(route.tunnels.shutdown.spawn(tunnel.run()));
 }
 
-/// Whether an answer ends HTTP on its connection. hyper passes no other informational one.
+/// Whether an answer ends HTTP on its connection: of the informational ones no other gets here.
 fn switches<B>(response: &Response<B>) -> bool {
     response.status().is_informational()
 }
