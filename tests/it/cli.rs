@@ -258,9 +258,9 @@ fn run_refuses_a_bad_file_as_check_does_and_a_taken_address_with_1() {
     assert!(stderr(&output).contains(&address));
 }
 
-/// The example with its secrets in a directory of the test.
-fn example() -> String {
-    let path = directory("example");
+/// The example with its secrets in a directory of this name.
+fn example(name: &str) -> String {
+    let path = directory(name);
     for name in ["client-secret", "password", "refresh-token", "service-account-token", "caller"] {
         fs::write(path.join(name), "canary-secret").unwrap();
     }
@@ -282,7 +282,7 @@ fn example() -> String {
 
 #[test]
 fn the_example_loads_and_its_plan_shows_no_secret() {
-    let output = bearerd(&["check", "--config", &file("example", &example())]);
+    let output = bearerd(&["check", "--config", &file("example", &example("example-files"))]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     assert!(text.contains("token api: oauth2 from https://idp.example.com/oauth2/token"), "{text}");
@@ -292,7 +292,7 @@ fn the_example_loads_and_its_plan_shows_no_secret() {
 /// Its head says so.
 #[test]
 fn the_example_shows_the_defaults() {
-    let text = example().replace("STATIC_API_KEY", "PATH");
+    let text = example("example-defaults").replace("STATIC_API_KEY", "PATH");
     let shown = bearerd::config::parse(&text, Default::default()).unwrap().config;
     let defaults = bearerd::config::parse(ROUTES, Default::default()).unwrap().config;
     assert_eq!(shown.limits, defaults.limits);
