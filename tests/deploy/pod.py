@@ -20,7 +20,6 @@ from kubelet import POD_ADDRESS, Pod
 
 root, binary = pathlib.Path(sys.argv[1]), pathlib.Path(os.environ["BEARERD_BIN"])
 manifests = root / "deploy/kubernetes"
-scratch = pathlib.Path(tempfile.mkdtemp(prefix="bearerd-pod-"))
 FOREIGN = {"authorization": "Bearer the-client's-own"}
 
 
@@ -268,6 +267,7 @@ if __name__ == "__main__":
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     print(f"SKIPPED the Pod (port {port} is in use, and a network of its own is not permitted)")
                     sys.exit(0)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="bearerd-pod-"))
     scratch.chmod(0o755)
     program = scratch / "bearerd"
     shutil.copy(binary, program)

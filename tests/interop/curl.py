@@ -221,8 +221,8 @@ def main():
     origin = Origin()
     wrong = []
     count = 0
-    directory = tempfile.mkdtemp()
-    cert, key = certificate(directory)
+    directory = tempfile.TemporaryDirectory()
+    cert, key = certificate(directory.name)
     tls = f"tls: {{cert_file: {cert}, key: {{file: {key}}}}}\n"
     with Program(plain(origin.port)) as clear, Program(tls + plain(origin.port)) as sealed:
         here, there = f"http://127.0.0.1:{clear.port}", f"https://localhost:{sealed.port}"
@@ -245,7 +245,7 @@ def main():
                     results.append(result)
                 if what := differs(case, *results, version=bool(flags)):
                     wrong.append(f"{name} {' '.join(case)}: {what}")
-    shutil.rmtree(directory)
+    directory.cleanup()
     finish("curl", count, wrong)
 
 

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{PATIENCE, Process, Upstream, eventually, file};
+use crate::support::{PATIENCE, Place, Process, Upstream, eventually, file};
 
 /// bearerd with `sockets`, at most two, from descriptor 3 on. A shell puts them there: what a child
 /// finds elsewhere than at its standard streams, only unsafe code could arrange.
@@ -113,9 +113,8 @@ fn a_passed_socket_is_not_inherited_and_does_not_block() {
 #[test]
 fn a_passed_unix_socket_is_chosen_by_name_and_its_file_stays() {
     let upstream = Upstream::ok();
-    let directory = std::env::temp_dir().join(format!("bearerd-passed-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("proxy.sock");
+    let place = Place::new();
+    let path = place.path().join("proxy.sock");
     let unix = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let sockets = vec![socket("127.0.0.1:0").0.into(), unix.into()];
@@ -127,7 +126,6 @@ fn a_passed_unix_socket_is_chosen_by_name_and_its_file_stays() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     process.stop();
     assert!(path.exists());
-    fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

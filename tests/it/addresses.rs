@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Sidecar, Upstream, eventually};
+use crate::support::{Place, Sidecar, Upstream, eventually};
 
 /// A sidecar before one upstream at these addresses.
 fn before(upstreams: &[&Upstream], limits: &str) -> Sidecar {
@@ -124,9 +124,8 @@ fn a_post_that_was_written_is_not_sent_elsewhere_p23() {
 }
 
 /// A server at a Unix socket that answers every request with its `Host`.
-fn at_socket(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("bearerd-{}-{name}.sock", std::process::id()));
-    drop(std::fs::remove_file(&path));
+fn at_socket(place: &Place) -> PathBuf {
+    let path = place.path().join("upstream.sock");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
@@ -152,7 +151,8 @@ fn at_socket(name: &str) -> PathBuf {
 
 #[test]
 fn a_unix_socket_is_an_upstream() {
-    let path = at_socket("upstream");
+    let place = Place::new();
+    let path = at_socket(&place);
     for (written, host) in [
         (format!("'unix:{}'", path.display()), "localhost"),
         (format!("{{url: 'http://app.internal/', socket: '{}'}}", path.display()), "app.internal"),

@@ -11,11 +11,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::support::Place;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `bearerd demo` on free ports; it ends with the value.
 struct Demo {
     process: Child,
+    /// Where it puts the issuer's secret: a demo that is killed leaves it there.
+    _place: Place,
     proxy: SocketAddr,
     admin: SocketAddr,
 }
@@ -26,8 +30,10 @@ impl Demo {
     }
 
     fn start_with(admin: &str, adapt: impl FnOnce(&mut Command)) -> Self {
+        let place = Place::new();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
         command
+            .env("TMPDIR", place.path())
             .args(["demo", "--listen", "127.0.0.1:0", "--admin", admin])
             .env_remove("NOTIFY_SOCKET")
             .stdout(Stdio::piped())
@@ -46,7 +52,7 @@ impl Demo {
         if admin.ip().is_unspecified() {
             admin.set_ip([127, 0, 0, 1].into());
         }
-        Self { process, proxy, admin }
+        Self { process, _place: place, proxy, admin }
     }
 
     /// The head and body of the answer to a GET.
@@ -430,7 +436,8 @@ fn the_health_command_asks_the_listener_that_is_bound_everywhere() {
 
 #[test]
 fn a_service_manager_hears_of_the_start_and_of_the_end() {
-    let path = std::env::temp_dir().join(format!("bearerd-it-notify-{}", std::process::id()));
+    let place = Place::new();
+    let path = place.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut demo = Demo::start_with("127.0.0.1:0", |command| {
@@ -445,5 +452,4 @@ fn a_service_manager_hears_of_the_start_and_of_the_end() {
     assert!(ready.starts_with("READY=1\n") && ready.contains(&demo.admin.to_string()), "{ready}");
     demo.terminate();
     assert!(heard().starts_with("STOPPING=1\n"));
-    std::fs::remove_file(&path).unwrap();
 }

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::http2::Multiplexed;
-use crate::support::{PATIENCE, Process, Upstream, eventually, file};
+use crate::support::{PATIENCE, Place, Process, Upstream, eventually, file};
 
 /// A certificate authority.
 struct Authority {
@@ -286,9 +286,8 @@ fn mistakes_about_the_listener_are_told_with_their_place() {
 fn a_unix_socket_is_for_its_user_and_goes_with_the_process() {
     let upstream = Upstream::ok();
     let config = file("unix.yaml", &format!("routes: [{{upstream: '{}'}}]\n", upstream.url()));
-    let directory = std::env::temp_dir().join(format!("bearerd-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("proxy.sock");
+    let place = Place::new();
+    let path = place.path().join("proxy.sock");
     let listen = format!("unix:{}", path.display());
     let start = || Process::listening(&config, &[], &listen);
     // What a killed process has left behind is replaced.
@@ -327,7 +326,6 @@ fn a_unix_socket_is_for_its_user_and_goes_with_the_process() {
         .unwrap();
     assert!(String::from_utf8_lossy(&third.stderr).contains("there is another file"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "not a socket");
-    fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -237,14 +237,32 @@ mod tests {
     use crate::token::template::Template;
     use crate::vocab::SecretRef;
 
-    fn client(style: Style, id: &str, name: &str, secret: &str) -> ClientAuth {
-        let path = std::env::temp_dir().join(format!("bearerd-auth-{}-{name}", std::process::id()));
+    /// A client whose secret's file goes with it.
+    struct Client(ClientAuth, std::path::PathBuf);
+
+    impl std::ops::Deref for Client {
+        type Target = ClientAuth;
+
+        fn deref(&self) -> &ClientAuth {
+            &self.0
+        }
+    }
+
+    impl Drop for Client {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.1).unwrap();
+        }
+    }
+
+    fn client(style: Style, id: &str, secret: &str) -> Client {
+        let path = std::env::temp_dir().join(format!("bearerd-auth-{:x}", fastrand::u64(..)));
         std::fs::write(&path, secret).unwrap();
-        ClientAuth {
+        let auth = ClientAuth {
             style,
             id: Some(RequestValue::Text(Template::parse(id).unwrap())),
-            secret: Some(KeptSecret::new(SecretRef::File(path))),
-        }
+            secret: Some(KeptSecret::new(SecretRef::File(path.clone()))),
+        };
+        Client(auth, path)
     }
 
     fn decoded(proof: &Proof) -> String {
@@ -254,16 +272,16 @@ mod tests {
 
     #[test]
     fn basic_form_encodes_id_and_secret_and_basic_raw_does_not() {
-        let auth = client(Style::Basic, "a b", "enc", "p+%:s&");
+        let auth = client(Style::Basic, "a b", "p+%:s&");
         assert_eq!(decoded(&auth.prove(&Scope::default(), "").unwrap()), "a+b:p%2B%25%3As%26");
-        let auth = client(Style::BasicRaw, "a b", "raw", "p+%:s&");
+        let auth = client(Style::BasicRaw, "a b", "p+%:s&");
         assert_eq!(decoded(&auth.prove(&Scope::default(), "").unwrap()), "a b:p+%:s&");
     }
 
     #[test]
     fn an_assertion_is_fresh_for_every_try() {
         let settings = ClientSecretJwt { audience: None, lifetime: minute() };
-        let auth = client(Style::ClientSecretJwt(settings), "c", "jwt", "secret");
+        let auth = client(Style::ClientSecretJwt(settings), "c", "secret");
         let assertion = || {
             let proof = auth.prove(&Scope::default(), "https://idp/token").unwrap();
             proof.body.iter().find(|(n, _)| *n == "client_assertion").unwrap().1.expose().to_owned()

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) use client::{Answer, Client};
 pub(crate) use http2_server::{Exchange, Http2, Leave};
 pub(crate) use lateness::{lateness, watch};
-pub(crate) use process::{Load, Process, example, file};
+pub(crate) use process::{Load, Place, Process, example, file};
 pub(crate) use sidecar::Sidecar;
 pub(crate) use upstream::{Conversation, Upstream};
 

@@ -32,6 +32,28 @@ pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     path
 }
 
+/// A directory of its own, gone with the value. In the system's place for such, whose path is short
+/// enough for the sockets of Unix.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("bearerd-it-{:x}", fastrand::u64(..)));
+        std::fs::create_dir(&path).expect("a directory");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
 impl Process {
     /// Starts it with this configuration and no other environment than this.
     pub(crate) fn start(config: &Path, environment: &[(&str, &str)]) -> Self {
