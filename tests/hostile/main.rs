@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod answers;
+#[allow(unreachable_pub, reason = "shared with the suite of faults")]
+#[path = "../faults/support/canary.rs"]
+mod canary;
 mod headers;
 mod http2;
 mod paths;
 mod requests;
 mod secrets;
+mod secrets_by_tls;
 mod support;

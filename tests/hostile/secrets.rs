@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-
+use super::canary::assert_hidden;
 use super::support::http2::{Http2, request};
 use super::support::{Program, Upstream, connect, crlf, directory, find, talk_to_the_end};
 
 /// None of them holds a character that any encoding would change, so that each is found in
 /// percent-encoded texts as well; the one with a `/` is looked for in its encoded form too.
-const CANARIES: [&str; 8] = [
+pub(crate) const CANARIES: [&str; 8] = [
     "canary-client-secret-1f6b",
     "canary/password-8c2d",
     "canary-access-token-91aa",
@@ -29,7 +27,7 @@ const CANARIES: [&str; 8] = [
 ];
 
 /// An issuer that fails in every way in turn, and gives a short token now and then.
-fn issuer() -> SocketAddr {
+pub(crate) fn issuer() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
@@ -80,32 +78,9 @@ fn answer(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
     stream.write_all(body.as_bytes())
 }
 
-/// The spellings in which a canary might come out.
-fn spellings(canary: &str) -> Vec<String> {
-    let percent: String = canary.bytes().map(|b| format!("%{b:02X}")).collect();
-    let mut all = vec![
-        canary.to_owned(),
-        canary.replace('/', "%2F"),
-        canary.replace('/', "\\/"),
-        percent.to_lowercase(),
-        percent,
-        canary.bytes().map(|b| format!("{b:02x}")).collect(),
-        format!("{:?}", canary.as_bytes()),
-    ];
-    // Base64 at each of the three alignments, without the characters that neighbours change.
-    for pad in 0..3 {
-        let text = format!("{}{canary}", "x".repeat(pad));
-        for encoded in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-            let encoded = encoded.trim_end_matches('=');
-            let inner = encoded.get(4..encoded.len() - 3).unwrap_or_default();
-            all.push(inner.to_owned());
-        }
-    }
-    all
-}
-
-fn configuration(upstream: &Upstream, issuer: SocketAddr) -> String {
-    let place = directory("secrets");
+/// The secrets in files of the test `name`, and tokens and routes that want them all.
+pub(crate) fn configuration(name: &str, upstream: &Upstream, issuer: SocketAddr) -> String {
+    let place = directory(name);
     let [client_secret, password, .., assertion, key, proof, _] = CANARIES;
     for (name, text) in [
         ("client-secret", client_secret),
@@ -218,7 +193,7 @@ fn ask_over_http2(program: &Program, path: &str, proof: &str, client: &str) {
 fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
     let upstream = Upstream::ok();
     let (http2, over_http2) = http2_upstream(CANARIES[5]);
-    let mut configuration = configuration(&upstream, issuer());
+    let mut configuration = configuration("secrets", &upstream, issuer());
     configuration.push_str(&format!(
         "  - {{upstream: {{url: 'http://{http2}', protocol: http2}}, match: {{path: /two}}, inject: {{Authorization: 'ApiKey ${{key}}'}}}}\n"
     ));
@@ -280,15 +255,7 @@ fn no_output_of_any_kind_holds_a_secret_s22_s23_s24_s35() {
         let happened = out.lines().any(|line| line.starts_with(&failed) && !line.ends_with(" 0"));
         assert!(happened, "{reason} happened: {out}");
     }
-    for canary in CANARIES {
-        for spelling in spellings(canary) {
-            if let Some(at) = out.find(&spelling) {
-                let from = out.floor_char_boundary(at.saturating_sub(300));
-                let to = out.ceil_char_boundary(at + 200);
-                panic!("{canary} comes out as {spelling}:\n{}", &out[from..to]);
-            }
-        }
-    }
+    assert_hidden(&out, &CANARIES);
 }
 
 #[test]

@@ -13,6 +13,9 @@
 #[path = "../faults/support/mod.rs"]
 mod support;
 
+#[path = "../faults/support/canary.rs"]
+mod canary;
+
 mod fleet;
 mod server;
 
@@ -20,5 +23,6 @@ mod away;
 mod calls;
 mod entries;
 mod once;
+mod secrets;
 mod spread;
 mod ways;
