@@ -2,18 +2,22 @@
 //! flags leave open. A secret that is typed goes into a file of its own.
 
 mod ask;
+mod client;
 mod compose;
 mod discovery;
 mod files;
+mod google;
 mod provider;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use self::compose::{Endpoint, Plan, Proof};
+use self::client::{ClientAuth, Grant};
+use self::compose::{Endpoint, OAuth2, Plan, Proof, Source};
 use self::files::NewFile;
+use self::google::Wanted;
 use self::provider::Provider;
 use super::{BAD_CONFIG, complain, print, tell};
 use crate::config::{self, Overrides};
@@ -31,9 +35,9 @@ pub(super) struct Init {
     /// The token endpoint
     #[arg(long, value_name = "URL")]
     token_url: Option<String>,
-    /// How the token is obtained
-    #[arg(long, value_enum, default_value_t)]
-    grant: Grant,
+    /// How the token is obtained; client-credentials unless said
+    #[arg(long, value_enum)]
+    grant: Option<Grant>,
     /// The client's identifier
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
@@ -58,6 +62,9 @@ pub(super) struct Init {
     /// A file that holds the first refresh token, for the refresh-token grant
     #[arg(long, value_name = "FILE")]
     refresh_token_file: Option<PathBuf>,
+    /// The JSON file with a service account's key, for Google
+    #[arg(long, value_name = "FILE")]
+    service_account_file: Option<PathBuf>,
     /// A scope to ask for; may be repeated
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
@@ -78,35 +85,8 @@ pub(super) struct Init {
     no_input: bool,
 }
 
-/// The grants that can be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Grant {
-    #[default]
-    #[value(alias = "client_credentials")]
-    ClientCredentials,
-    Password,
-    #[value(alias = "refresh_token")]
-    RefreshToken,
-}
-
-/// How a client sends its secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ClientAuth {
-    Basic,
-    #[value(name = "basic_raw", alias = "basic-raw")]
-    BasicRaw,
-    Body,
-}
-
-impl ClientAuth {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Basic => "basic",
-            Self::BasicRaw => "basic_raw",
-            Self::Body => "body",
-        }
-    }
-}
+/// A file with a secret, and what is in it.
+type Written = (&'static str, NewFile);
 
 /// Why nothing was written.
 enum Fault {
@@ -114,6 +94,8 @@ enum Fault {
     Usage(Vec<String>),
     /// Something failed.
     Failed(String),
+    /// This signal came.
+    Ended(i32),
 }
 
 impl From<String> for Fault {
@@ -133,6 +115,10 @@ impl Init {
             Err(Fault::Failed(text)) => {
                 complain(&text);
                 ExitCode::FAILURE
+            }
+            // As a shell tells of one that a signal has ended.
+            Err(Fault::Ended(signal)) => {
+                ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
             }
             Err(Fault::Usage(problems)) => {
                 for problem in problems {
@@ -156,9 +142,10 @@ impl Init {
             self.ask()?;
         }
         self.check()?;
-        let endpoint = self.endpoint()?;
-        let (secret, typed) = self.client_secret()?;
-        let plan = self.plan(endpoint, secret)?;
+        let (source, written) =
+            if self.is_google() { self.service_account()? } else { self.client()? };
+        let upstream = self.upstream.clone().unwrap_or_default();
+        let plan = Plan { provider: self.provider, source, upstream };
         let text = compose::configuration(&plan);
         let loaded = config::parse(&text, Overrides::default()).map_err(|problems| {
             let file = self.output.display().to_string();
@@ -166,7 +153,7 @@ impl Init {
             Fault::Usage(told)
         })?;
         if to_stdout {
-            if let Some(secret) = typed {
+            if let Some((_, secret)) = written {
                 secret.keep();
             }
             print(&text);
@@ -174,8 +161,8 @@ impl Init {
         }
         NewFile::create(&self.output, text.as_bytes(), self.force)?.keep();
         let mut told = String::new();
-        if let Some(secret) = typed {
-            told += &format!("wrote the client's secret to {}\n", secret.path().display());
+        if let Some((what, secret)) = written {
+            told += &format!("wrote {what} to {}\n", secret.path().display());
             secret.keep();
         }
         Ok(told + &self.farewell(&plan, &loaded.describe()))
@@ -183,18 +170,15 @@ impl Init {
 
     /// Asks for what no flag says.
     fn ask(&mut self) -> Result<(), Fault> {
-        if self.issuer.is_none() && self.token_url.is_none() {
-            let (question, example) = self.provider.question();
-            let url = ask::line(question, example)?;
-            if self.provider.is_discovered() { self.issuer = url } else { self.token_url = url }
+        if self.is_google() {
+            if self.service_account_file.is_none() {
+                let path = ask::line("File with the service account's key", "./key.json")?;
+                self.service_account_file = path.map(PathBuf::from);
+            }
+        } else {
+            self.ask_of_the_client()?;
         }
-        if self.client_id.is_none() {
-            self.client_id = ask::line("Client id", "")?;
-        }
-        if self.grant == Grant::Password && self.username.is_none() {
-            self.username = ask::line("User name", "")?;
-        }
-        if self.provider.wants_scope() && self.scope.is_empty() {
+        if self.wants_scope() && self.scope.is_empty() {
             let scopes = ask::line("Scopes, separated by spaces", self.provider.scope_example())?;
             self.scope =
                 scopes.iter().flat_map(|s| s.split_whitespace()).map(str::to_owned).collect();
@@ -208,30 +192,93 @@ impl Init {
         Ok(())
     }
 
-    /// Everything that is missing, at once.
+    fn ask_of_the_client(&mut self) -> Result<(), Fault> {
+        if self.issuer.is_none() && self.token_url.is_none() {
+            let (question, example) = self.provider.question();
+            let url = ask::line(question, example)?;
+            if self.provider.is_discovered() { self.issuer = url } else { self.token_url = url }
+        }
+        if self.client_id.is_none() {
+            self.client_id = ask::line("Client id", "")?;
+        }
+        if self.grant() == Grant::Password && self.username.is_none() {
+            self.username = ask::line("User name", "")?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is missing or out of place, at once.
     fn check(&self) -> Result<(), Fault> {
-        let of_password = self.grant == Grant::Password;
-        let of_refresh = self.grant == Grant::RefreshToken;
+        let client = !self.is_google();
+        let of_password = self.grant() == Grant::Password;
+        let of_refresh = self.grant() == Grant::RefreshToken;
         let missing = [
-            (self.issuer.is_none() && self.token_url.is_none(), "--issuer or --token-url"),
-            (self.client_id.is_none(), "--client-id"),
             (
-                !self.has_secret() && !self.may_ask(),
+                client && self.issuer.is_none() && self.token_url.is_none(),
+                "--issuer or --token-url",
+            ),
+            (client && self.client_id.is_none(), "--client-id"),
+            (
+                client && !self.has_secret() && !self.may_ask(),
                 "--client-secret-file, --client-secret-env or --public-client",
             ),
-            (of_password && self.username.is_none(), "--username"),
-            (of_password && self.password_file.is_none(), "--password-file"),
-            (of_refresh && self.refresh_token_file.is_none(), "--refresh-token-file"),
-            (self.provider.wants_scope() && self.scope.is_empty(), "--scope"),
+            (client && of_password && self.username.is_none(), "--username"),
+            (client && of_password && self.password_file.is_none(), "--password-file"),
+            (client && of_refresh && self.refresh_token_file.is_none(), "--refresh-token-file"),
+            (!client && self.service_account_file.is_none(), "--service-account-file"),
+            (self.wants_scope() && self.scope.is_empty(), "--scope"),
             (self.provider.wants_audience() && self.audience.is_none(), "--audience"),
             (self.upstream.is_none(), "--upstream"),
         ];
-        let missing: Vec<String> = missing
-            .iter()
-            .filter(|(is_missing, _)| *is_missing)
-            .map(|(_, flag)| format!("{flag} is missing"))
-            .collect();
-        if missing.is_empty() { Ok(()) } else { Err(Fault::Usage(missing)) }
+        let told = |list: &[(bool, &str)], what: &str| -> Vec<String> {
+            list.iter().filter(|(is, _)| *is).map(|(_, flag)| format!("{flag} {what}")).collect()
+        };
+        let mut problems = told(&missing, "is missing");
+        if client {
+            let of_google = self.service_account_file.is_some();
+            problems.extend(told(
+                &[(of_google, "--service-account-file")],
+                "is for --provider google alone",
+            ));
+        } else {
+            problems.extend(told(&self.of_a_client(), "is not for --provider google"));
+            let both = self.audience.is_some() && !self.scope.is_empty();
+            problems.extend(told(
+                &[(both, "--audience")],
+                "asks for an ID token and --scope for an access token: one of them",
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Fault::Usage(problems)) }
+    }
+
+    /// What only a client of a token endpoint has, and whether it was given.
+    const fn of_a_client(&self) -> [(bool, &'static str); 11] {
+        [
+            (self.issuer.is_some(), "--issuer"),
+            (self.token_url.is_some(), "--token-url"),
+            (self.grant.is_some(), "--grant"),
+            (self.client_id.is_some(), "--client-id"),
+            (self.client_secret_file.is_some(), "--client-secret-file"),
+            (self.client_secret_env.is_some(), "--client-secret-env"),
+            (self.public_client, "--public-client"),
+            (self.client_auth.is_some(), "--client-auth"),
+            (self.username.is_some(), "--username"),
+            (self.password_file.is_some(), "--password-file"),
+            (self.refresh_token_file.is_some(), "--refresh-token-file"),
+        ]
+    }
+
+    fn is_google(&self) -> bool {
+        self.provider == Provider::Google
+    }
+
+    fn grant(&self) -> Grant {
+        self.grant.unwrap_or_default()
+    }
+
+    /// Google gives an access token for a scope, or an ID token for an audience.
+    fn wants_scope(&self) -> bool {
+        self.provider.wants_scope() && !(self.is_google() && self.audience.is_some())
     }
 
     const fn has_secret(&self) -> bool {
@@ -275,19 +322,26 @@ impl Init {
                 "a client without a secret is a --public-client".to_owned(),
             ]));
         }
-        let beside = if self.output == Path::new("-") { Path::new("") } else { &self.output };
-        let path = absolute(&beside.with_file_name("bearerd-client-secret"))?;
-        let file = NewFile::create(&path, secret.expose().as_bytes(), self.force)?;
-        Ok((Proof::File(path), Some(file)))
+        let file = self.beside("bearerd-client-secret", &secret)?;
+        Ok((Proof::File(file.path().to_owned()), Some(file)))
     }
 
-    fn plan(&self, endpoint: Endpoint, secret: Proof) -> Result<Plan, Fault> {
+    /// A secret in a file of its own, beside the configuration.
+    fn beside(&self, name: &str, secret: &Secret) -> Result<NewFile, Fault> {
+        let beside = if self.output == Path::new("-") { Path::new("") } else { &self.output };
+        let path = absolute(&beside.with_file_name(name))?;
+        Ok(NewFile::create(&path, secret.expose().as_bytes(), self.force)?)
+    }
+
+    /// A client of a token endpoint, and the file of its secret if that is new.
+    fn client(&self) -> Result<(Source, Option<Written>), Fault> {
+        let endpoint = self.endpoint()?;
+        let (secret, typed) = self.client_secret()?;
         let file = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
-        Ok(Plan {
+        let client = OAuth2 {
             endpoint,
             secret,
-            provider: self.provider,
-            grant: self.grant,
+            grant: self.grant(),
             client_id: self.client_id.clone().unwrap_or_default(),
             client_auth: self.client_auth,
             username: self.username.clone(),
@@ -295,8 +349,22 @@ impl Init {
             refresh_token: file(&self.refresh_token_file)?,
             scopes: self.scope.clone(),
             audience: self.audience.clone(),
-            upstream: self.upstream.clone().unwrap_or_default(),
-        })
+        };
+        let written = typed.map(|file| ("the client's secret", file));
+        Ok((Source::OAuth2(Box::new(client)), written))
+    }
+
+    /// A service account, and the file of its key, which is new.
+    fn service_account(&self) -> Result<(Source, Option<Written>), Fault> {
+        let path = self.service_account_file.as_deref().unwrap_or_else(|| Path::new(""));
+        let (account, key) = google::read(path)?;
+        let wanted = match &self.audience {
+            Some(audience) => Wanted::Identity(audience.clone()),
+            None => Wanted::Access(self.scope.clone()),
+        };
+        let file = self.beside(google::KEY_FILE, &key)?;
+        let source = Source::Google(account, wanted, file.path().to_owned());
+        Ok((source, Some(("the account's private key", file))))
     }
 
     fn farewell(&self, plan: &Plan, described: &str) -> String {

@@ -155,14 +155,10 @@ fn an_issuer_tells_its_endpoint_and_how_it_takes_secrets() {
 #[test]
 fn a_typed_secret_is_not_shown_and_goes_into_a_file_of_its_own() {
     let directory = directory("typed");
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let (mut terminal, name) = terminal();
     let side = || File::options().read(true).write(true).open(&name).unwrap();
     let mut child =
         init(&directory).stdin(side()).stderr(side()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut terminal = File::from(terminal);
     let mut shown = String::new();
     for (question, answer) in [
         ("Token endpoint", "https://idp.example.com/token"),
@@ -187,6 +183,48 @@ fn a_typed_secret_is_not_shown_and_goes_into_a_file_of_its_own() {
     assert_eq!(secret.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let written = fs::read_to_string(directory.join("bearerd.yaml")).unwrap();
     assert!(!written.contains("typed-canary") && written.contains("bearerd-client-secret"));
+}
+
+/// A signal comes while the secret is asked for: what is typed is shown again, and nothing is left.
+#[test]
+fn who_gives_up_while_a_secret_is_asked_for_gets_the_terminal_back() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::termios::{LocalModes, tcgetattr};
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let directory = directory(&format!("given-up-{code}"));
+        let (mut terminal, name) = terminal();
+        let side = || File::options().read(true).write(true).open(&name).unwrap();
+        let mut arguments = USUAL.to_vec();
+        arguments.drain(4..6);
+        let mut child = init(&directory)
+            .args(arguments)
+            .stdin(side())
+            .stderr(side())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut shown = String::new();
+        let mut chunk = [0; 1024];
+        while !shown.contains("(it is not shown): ") {
+            let count = terminal.read(&mut chunk).unwrap();
+            shown.push_str(&text(&chunk[..count]));
+        }
+        let echoes = || tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ECHO);
+        assert!(!echoes());
+        kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(echoes(), "{signal:?} leaves the terminal without echo");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing was written");
+    }
+}
+
+/// A terminal, and the name of the side for a program.
+fn terminal() -> (File, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    (File::from(terminal), name)
 }
 
 /// What it tells on standard output, while its terminal is read to the end.

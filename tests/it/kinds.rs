@@ -13,7 +13,7 @@ use crate::doubles::scripted::Scripted;
 use crate::doubles::{Double, Reply, jwt, opened, unique, unix};
 use crate::support::{Process, eventually, file};
 
-const RSA: &str = include_str!("fixtures/rsa.pem");
+pub(crate) const RSA: &str = include_str!("fixtures/rsa.pem");
 
 /// An API that takes any credential.
 fn api() -> Double<Scripted> {
@@ -53,7 +53,7 @@ pub(crate) fn ecdsa() -> (PathBuf, Vec<u8>) {
     (file("es.pem", &pair.serialize_pem()), public)
 }
 
-fn rsa_public() -> Vec<u8> {
+pub(crate) fn rsa_public() -> Vec<u8> {
     // Behind the explanation and the first line, before the last.
     let body: String = RSA.lines().skip(2).filter(|line| !line.starts_with('-')).collect();
     let der = base64::engine::general_purpose::STANDARD.decode(body).unwrap();

@@ -29,6 +29,7 @@ mod limits;
 mod listen;
 mod lxhive;
 mod pool;
+mod presets;
 mod proofs;
 mod readme;
 mod rejection;

@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::client::{ClientAuth, Grant};
+use super::google::{self, Account, Wanted};
 use super::provider::Provider;
-use super::{ClientAuth, Grant};
 
 /// A token endpoint and how its clients send their secrets, if that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +26,24 @@ pub(super) enum Proof {
 /// All that the text is made from.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) provider: Provider,
+    pub(super) source: Source,
+    pub(super) upstream: String,
+}
+
+/// Where the token comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    OAuth2(Box<OAuth2>),
+    /// The last is where the account's key is.
+    Google(Account, Wanted, PathBuf),
+}
+
+/// A client of a token endpoint.
+#[derive(Debug)]
+pub(super) struct OAuth2 {
     pub(super) endpoint: Endpoint,
     pub(super) secret: Proof,
-    pub(super) provider: Provider,
     pub(super) grant: Grant,
     pub(super) client_id: String,
     pub(super) client_auth: Option<ClientAuth>,
@@ -36,7 +52,6 @@ pub(super) struct Plan {
     pub(super) refresh_token: Option<PathBuf>,
     pub(super) scopes: Vec<String>,
     pub(super) audience: Option<String>,
-    pub(super) upstream: String,
 }
 
 /// The configuration.
@@ -46,14 +61,37 @@ pub(super) fn configuration(plan: &Plan) -> String {
 # tells what a file would do. A secret is never written here: {file: PATH} or {env: NAME}.
 
 tokens:
-  api:                          # the name by which `inject` refers to it
 ",
     );
     if let Some(remark) = plan.provider.remark() {
-        line(&mut out, format_args!("    # {remark}"));
+        line(&mut out, format_args!("  # {remark}"));
     }
-    out.push_str("    oauth2:\n");
-    let mut key = |name: &str, value: &str| line(&mut out, format_args!("      {name}: {value}"));
+    match &plan.source {
+        Source::OAuth2(client) => oauth2(&mut out, client),
+        Source::Google(account, wanted, key) => google::tokens(&mut out, account, wanted, key),
+    }
+    line(
+        &mut out,
+        format_args!(
+            "
+routes:
+  - name: api                   # its name in metrics and logs
+    upstream: {}
+    inject:
+      Authorization: \"Bearer ${{api}}\"
+    # A page of a browser may call it only if its origin is listed:
+    # cors: {{origins: [\"http://localhost:5173\"]}}",
+            quoted(&plan.upstream)
+        ),
+    );
+    out
+}
+
+fn oauth2(out: &mut String, plan: &OAuth2) {
+    out.push_str(
+        "  api:                          # the name by which `inject` refers to it\n    oauth2:\n",
+    );
+    let mut key = |name: &str, value: &str| line(out, format_args!("      {name}: {value}"));
     key("token_url", &quoted(&plan.endpoint.url));
     key(
         "grant",
@@ -90,34 +128,19 @@ tokens:
     if let Some(audience) = &plan.audience {
         key("params", &format!("{{audience: {}}}", quoted(audience)));
     }
-    line(
-        &mut out,
-        format_args!(
-            "
-routes:
-  - name: api                   # its name in metrics and logs
-    upstream: {}
-    inject:
-      Authorization: \"Bearer ${{api}}\"
-    # A page of a browser may call it only if its origin is listed:
-    # cors: {{origins: [\"http://localhost:5173\"]}}",
-            quoted(&plan.upstream)
-        ),
-    );
-    out
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let written = writeln!(out, "{text}");
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
 }
 
-fn file(path: &Path) -> String {
+pub(super) fn file(path: &Path) -> String {
     format!("{{file: {}}}", quoted(&path.display().to_string()))
 }
 
 /// A JSON string, which is a YAML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -128,10 +151,9 @@ mod tests {
 
     #[test]
     fn whatever_is_given_is_text() {
-        let plan = |text: &str| Plan {
+        let client = |text: &str| OAuth2 {
             endpoint: Endpoint { url: "https://idp.example.com/token".to_owned(), auth: None },
             secret: Proof::Env("PATH".to_owned()),
-            provider: Provider::Generic,
             grant: Grant::ClientCredentials,
             client_id: text.to_owned(),
             client_auth: Some(ClientAuth::Body),
@@ -140,6 +162,10 @@ mod tests {
             refresh_token: None,
             scopes: vec![text.to_owned()],
             audience: Some(text.to_owned()),
+        };
+        let plan = |text: &str| Plan {
+            provider: Provider::Generic,
+            source: Source::OAuth2(Box::new(client(text))),
             upstream: "https://api.example.com".to_owned(),
         };
         for text in

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde::Deserialize;
 use tokio::runtime::Builder;
 
-use super::ClientAuth;
+use super::client::ClientAuth;
 use super::compose::Endpoint;
 use crate::net::dial::Dialer;
 use crate::net::fetch::{Answer, Bounds, fetch};

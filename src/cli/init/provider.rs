@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::ClientAuth;
+use super::client::ClientAuth;
 
 /// The providers that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -20,13 +20,17 @@ pub(super) enum Provider {
     Okta,
     /// Django OAuth Toolkit; the token endpoint is HOST/o/token/
     DjangoOauthToolkit,
+    /// Google; the key of a service account is needed, and a scope or an audience
+    Google,
 }
 
 impl Provider {
     /// The question for its URL, and an example.
     pub(super) const fn question(self) -> (&'static str, &'static str) {
         match self {
-            Self::Generic => ("Token endpoint", "https://idp.example.com/oauth2/token"),
+            Self::Generic | Self::Google => {
+                ("Token endpoint", "https://idp.example.com/oauth2/token")
+            }
             Self::Keycloak => ("Issuer", "https://idp.example.com/realms/acme"),
             Self::Auth0 => ("Issuer", "https://acme.eu.auth0.com/"),
             Self::Entra => ("Issuer", "https://login.microsoftonline.com/TENANT/v2.0"),
@@ -37,7 +41,7 @@ impl Provider {
 
     /// Whether the endpoint is found by the issuer's metadata.
     pub(super) const fn is_discovered(self) -> bool {
-        !matches!(self, Self::Generic | Self::DjangoOauthToolkit)
+        !matches!(self, Self::Generic | Self::DjangoOauthToolkit | Self::Google)
     }
 
     /// How its clients send their secrets, where that is not for the metadata to say.
@@ -50,12 +54,13 @@ impl Provider {
 
     /// Whether it gives nothing unless asked for a scope.
     pub(super) const fn wants_scope(self) -> bool {
-        matches!(self, Self::Entra | Self::Okta)
+        matches!(self, Self::Entra | Self::Okta | Self::Google)
     }
 
     pub(super) const fn scope_example(self) -> &'static str {
         match self {
             Self::Entra => "api://APPLICATION-ID/.default",
+            Self::Google => "https://www.googleapis.com/auth/cloud-platform",
             _ => "billing.read",
         }
     }
@@ -80,6 +85,9 @@ impl Provider {
             Self::DjangoOauthToolkit => {
                 Some("Django OAuth Toolkit: the slash at the end of the URL belongs to it.")
             }
+            Self::Google => Some(
+                "Google: the account needs a role on what it calls. A new key has a new `kid`.",
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod caepe;
 pub(crate) mod educates;
+pub(crate) mod google;
 pub(crate) mod keycloak;
 pub(crate) mod lxhive;
 pub(crate) mod scripted;
