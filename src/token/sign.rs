@@ -4,34 +4,91 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use ring::signature::{self, EcdsaKeyPair, RsaKeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::failure::{Failure, Reason};
 use crate::vocab::{Secret, choices};
 
-/// The algorithms that can sign (RFC 7518 section 3.1).
+/// The algorithms that can sign (RFC 7518 section 3.1, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256 and a shared secret.
     HS256,
+    /// HMAC with SHA-384 and a shared secret.
+    HS384,
+    /// HMAC with SHA-512 and a shared secret.
+    HS512,
     /// RSASSA-PKCS1-v1_5 with SHA-256; the key is PEM (PKCS#8 or PKCS#1).
     RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384; the key is PEM (PKCS#8 or PKCS#1).
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512; the key is PEM (PKCS#8 or PKCS#1).
+    RS512,
+    /// RSASSA-PSS with SHA-256; the key is PEM (PKCS#8 or PKCS#1).
+    PS256,
+    /// RSASSA-PSS with SHA-384; the key is PEM (PKCS#8 or PKCS#1).
+    PS384,
+    /// RSASSA-PSS with SHA-512; the key is PEM (PKCS#8 or PKCS#1).
+    PS512,
     /// ECDSA with P-256 and SHA-256; the key is PEM (PKCS#8).
     ES256,
+    /// ECDSA with P-384 and SHA-384; the key is PEM (PKCS#8).
+    ES384,
+    /// Ed25519; the key is PEM (PKCS#8).
+    EdDSA,
 }
 
-choices!(Algorithm: "HS256" = HS256, "RS256" = RS256, "ES256" = ES256);
+choices!(Algorithm:
+    "HS256" = HS256, "HS384" = HS384, "HS512" = HS512,
+    "RS256" = RS256, "RS384" = RS384, "RS512" = RS512,
+    "PS256" = PS256, "PS384" = PS384, "PS512" = PS512,
+    "ES256" = ES256, "ES384" = ES384, "EdDSA" = EdDSA
+);
+
+/// What signs, with what it needs to know.
+enum Scheme {
+    Hmac(hmac::Algorithm),
+    Rsa(&'static dyn signature::RsaEncoding),
+    Ecdsa(&'static signature::EcdsaSigningAlgorithm),
+    Ed25519,
+}
 
 impl Algorithm {
     const fn name(self) -> &'static str {
         match self {
             Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
             Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
             Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+
+    fn scheme(self) -> Scheme {
+        match self {
+            Self::HS256 => Scheme::Hmac(hmac::HMAC_SHA256),
+            Self::HS384 => Scheme::Hmac(hmac::HMAC_SHA384),
+            Self::HS512 => Scheme::Hmac(hmac::HMAC_SHA512),
+            Self::RS256 => Scheme::Rsa(&signature::RSA_PKCS1_SHA256),
+            Self::RS384 => Scheme::Rsa(&signature::RSA_PKCS1_SHA384),
+            Self::RS512 => Scheme::Rsa(&signature::RSA_PKCS1_SHA512),
+            Self::PS256 => Scheme::Rsa(&signature::RSA_PSS_SHA256),
+            Self::PS384 => Scheme::Rsa(&signature::RSA_PSS_SHA384),
+            Self::PS512 => Scheme::Rsa(&signature::RSA_PSS_SHA512),
+            Self::ES256 => Scheme::Ecdsa(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::ES384 => Scheme::Ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::EdDSA => Scheme::Ed25519,
         }
     }
 }
@@ -67,12 +124,12 @@ fn raw_signature(
     message: &[u8],
 ) -> Result<Vec<u8>, &'static str> {
     let random = SystemRandom::new();
-    match algorithm {
-        Algorithm::HS256 => {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    match algorithm.scheme() {
+        Scheme::Hmac(digest) => {
+            let key = hmac::Key::new(digest, key.expose().as_bytes());
             Ok(hmac::sign(&key, message).as_ref().to_vec())
         }
-        Algorithm::RS256 => {
+        Scheme::Rsa(encoding) => {
             let pair = match pem(key)? {
                 PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
                 PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
@@ -80,23 +137,29 @@ fn raw_signature(
             }
             .map_err(|_| "the key is not a usable RSA key of 2048 bits or more")?;
             let mut out = vec![0; pair.public().modulus_len()];
-            pair.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut out)
-                .map_err(|_| "signing failed")?;
+            pair.sign(encoding, &random, message, &mut out).map_err(|_| "signing failed")?;
             Ok(out)
         }
-        Algorithm::ES256 => {
-            let PrivateKeyDer::Pkcs8(der) = pem(key)? else {
-                return Err("the PEM key must be PKCS#8 (`BEGIN PRIVATE KEY`)");
-            };
-            let pair = EcdsaKeyPair::from_pkcs8(
-                &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-                der.secret_pkcs8_der(),
-                &random,
-            )
-            .map_err(|_| "the key is not a P-256 key")?;
+        Scheme::Ecdsa(curve) => {
+            let pair = EcdsaKeyPair::from_pkcs8(curve, pkcs8(key)?.secret_pkcs8_der(), &random)
+                .map_err(|_| "the key is not on this algorithm's curve")?;
             let signed = pair.sign(&random, message).map_err(|_| "signing failed")?;
             Ok(signed.as_ref().to_vec())
         }
+        Scheme::Ed25519 => {
+            // What openssl writes has no public key beside the private one.
+            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8(key)?.secret_pkcs8_der())
+                .map_err(|_| "the key is not an Ed25519 key")?;
+            Ok(pair.sign(message).as_ref().to_vec())
+        }
+    }
+}
+
+fn pkcs8(key: &Secret) -> Result<PrivatePkcs8KeyDer<'static>, &'static str> {
+    match pem(key)? {
+        PrivateKeyDer::Pkcs8(der) => Ok(der),
+        _ => Err("the PEM key must be PKCS#8 (`BEGIN PRIVATE KEY`; \
+                  `openssl pkcs8 -topk8 -nodes -in KEY` makes it one)"),
     }
 }
 
@@ -126,35 +189,72 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&header).unwrap()["alg"], "HS256");
     }
 
-    #[test]
-    fn es256_verifies_with_the_public_key() {
-        use ring::signature::KeyPair;
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let token = sign(
-            Algorithm::ES256,
-            &Secret::from(pair.serialize_pem()),
-            &json!({}),
-            &json!({ "sub": "x" }),
-        )
-        .unwrap();
+    const RSA: &str = include_str!("../../tests/it/fixtures/rsa.pem");
+
+    /// Signs with this key, and takes the token apart into what is signed and the signature.
+    fn signed(algorithm: Algorithm, key: &str) -> (String, Vec<u8>) {
+        let token =
+            sign(algorithm, &Secret::from(key), &json!({}), &json!({ "sub": "x" })).unwrap();
         let (message, signature) = token.expose().rsplit_once('.').unwrap();
-        let own = EcdsaKeyPair::from_pkcs8(
-            &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-            &pair.serialize_der(),
-            &SystemRandom::new(),
-        )
-        .unwrap();
-        signature::UnparsedPublicKey::new(
-            &signature::ECDSA_P256_SHA256_FIXED,
-            own.public_key().as_ref(),
-        )
-        .verify(message.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
-        .unwrap();
+        (message.to_owned(), URL_SAFE_NO_PAD.decode(signature).unwrap())
+    }
+
+    #[test]
+    fn longer_hmacs_are_over_header_and_claims() {
+        for (algorithm, digest) in
+            [(Algorithm::HS384, hmac::HMAC_SHA384), (Algorithm::HS512, hmac::HMAC_SHA512)]
+        {
+            let (message, signature) = signed(algorithm, "secret");
+            let key = hmac::Key::new(digest, b"secret");
+            hmac::verify(&key, message.as_bytes(), &signature).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_private_key_signs_its_public_key_verifies() {
+        use rcgen::PublicKeyData;
+        use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
+        let rsa = || {
+            let public = RsaKeyPair::from_pkcs8(pkcs8(&RSA.into()).unwrap().secret_pkcs8_der());
+            (RSA.to_owned(), public.unwrap().public().as_ref().to_vec())
+        };
+        let drawn = |algorithm| {
+            let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            (pair.serialize_pem(), pair.der_bytes().to_vec())
+        };
+        type Pair = (String, Vec<u8>);
+        let cases: [(Algorithm, Pair, &dyn VerificationAlgorithm); 9] = [
+            (Algorithm::RS256, rsa(), &signature::RSA_PKCS1_2048_8192_SHA256),
+            (Algorithm::RS384, rsa(), &signature::RSA_PKCS1_2048_8192_SHA384),
+            (Algorithm::RS512, rsa(), &signature::RSA_PKCS1_2048_8192_SHA512),
+            (Algorithm::PS256, rsa(), &signature::RSA_PSS_2048_8192_SHA256),
+            (Algorithm::PS384, rsa(), &signature::RSA_PSS_2048_8192_SHA384),
+            (Algorithm::PS512, rsa(), &signature::RSA_PSS_2048_8192_SHA512),
+            (
+                Algorithm::ES256,
+                drawn(&rcgen::PKCS_ECDSA_P256_SHA256),
+                &signature::ECDSA_P256_SHA256_FIXED,
+            ),
+            (
+                Algorithm::ES384,
+                drawn(&rcgen::PKCS_ECDSA_P384_SHA384),
+                &signature::ECDSA_P384_SHA384_FIXED,
+            ),
+            (Algorithm::EdDSA, drawn(&rcgen::PKCS_ED25519), &signature::ED25519),
+        ];
+        for (algorithm, (private, public), verification) in cases {
+            let (message, signature) = signed(algorithm, &private);
+            let header = URL_SAFE_NO_PAD.decode(message.split('.').next().unwrap()).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&header).unwrap()["alg"], algorithm.name());
+            UnparsedPublicKey::new(verification, public)
+                .verify(message.as_bytes(), &signature)
+                .unwrap_or_else(|_| panic!("{algorithm:?}"));
+        }
     }
 
     #[test]
     fn a_key_that_does_not_fit_is_told_without_being_shown() {
-        for algorithm in [Algorithm::RS256, Algorithm::ES256] {
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
             let failure =
                 sign(algorithm, &Secret::from("hunter2"), &json!({}), &json!({})).unwrap_err();
             assert_eq!(failure.reason, Reason::Config);

@@ -24,7 +24,7 @@ use crate::vocab::{Moment, Period, TokenName, Wall};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Jwt")]
 pub struct Settings {
-    /// HS256, RS256 or ES256.
+    /// How it is signed, which the kind of the key must fit.
     pub algorithm: Algorithm,
     /// The shared secret, or the private key in PEM.
     pub key: KeptSecret,
