@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{Response, Version, request};
 
 use super::answer::Arrival;
-use super::headers::{self, Survey};
+use super::headers::{self, Outbound, Stripped, Survey};
 use super::refusal::{Refusal, SOON};
 use super::replay::{Keep, Upload};
 use super::route::Route;
@@ -30,11 +30,10 @@ const MOST_JUDGED: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Trip<'t> {
     route: &'t Arc<Route>,
-    head: &'t mut request::Parts,
+    head: &'t request::Parts,
     /// What the client's head held.
     found: Survey,
-    /// The head's fields once they went out, for the case that they have to go out again.
-    kept: Option<Vec<(HeaderName, HeaderValue)>>,
+    stripped: Stripped,
     peer: &'t Peer,
     /// The request's own; each call to the upstream has one below it.
     span: &'t Span,
@@ -42,13 +41,16 @@ pub(super) struct Trip<'t> {
     token_wait: Duration,
     /// The credential that is sent, or was sent last.
     pub(super) presented: Arc<Presented>,
+    /// The present, if the clock was just read.
+    now: Option<Moment>,
     /// What the last answer's head held.
     pub(super) answer: Survey,
     /// The request was sent again with a renewed credential.
     pub(super) replayed: bool,
 }
 
-/// The route's credential, waiting for it if it has to; it is `now`.
+/// The route's credential, waiting for it if it has to; it is `now`. Also returns when that is
+/// then.
 ///
 /// # Errors
 /// There is none in time.
@@ -56,15 +58,15 @@ pub(super) async fn credential(
     route: &Route,
     now: Moment,
     wait: Duration,
-) -> Result<Arc<Presented>, Refusal> {
+) -> Result<(Arc<Presented>, Moment), Refusal> {
     let ready = route.presentation.load().as_ref().filter(|ready| ready.is_usable(now)).cloned();
     if let Some(presented) = ready {
         route.metrics.injected.inc();
-        return Ok(presented);
+        return Ok((presented, now));
     }
     if let Some(presented) = Box::pin(route.presentation.wait(wait)).await {
         route.metrics.waited.inc();
-        return Ok(presented);
+        return Ok((presented, Moment::now()));
     }
     route.metrics.no_token.inc();
     Err(Refusal::NoToken(next_attempt(route)))
@@ -80,23 +82,24 @@ fn next_attempt(route: &Route) -> Duration {
 }
 
 impl<'t> Trip<'t> {
-    pub(super) const fn new(
+    pub(super) fn new(
         route: &'t Arc<Route>,
-        (head, found): (&'t mut request::Parts, Survey),
+        (head, found, stripped): (&'t request::Parts, Survey, Stripped),
         (peer, span): (&'t Peer, &'t Span),
         token_wait: Duration,
-        presented: Arc<Presented>,
+        (presented, now): (Arc<Presented>, Moment),
     ) -> Self {
         let answer = Survey::NONE;
         Self {
             route,
             head,
             found,
-            kept: None,
+            stripped,
             peer,
             span,
             token_wait,
             presented,
+            now: Some(now),
             answer,
             replayed: false,
         }
@@ -182,14 +185,15 @@ impl<'t> Trip<'t> {
     async fn dispatch(&mut self, upload: Upload) -> Result<Response<Arrival>, Refusal> {
         let repeatable = upload.is_empty() && self.head.method.is_idempotent();
         let call = self.span.call(&self.head.method);
-        let mut request = Some(self.request(upload, &call));
+        let mut upload = Some(upload);
         let mut over = Over::Any;
         let mut waited = false;
         loop {
-            let now = Moment::now();
+            let now = self.now.take().unwrap_or_else(Moment::now);
             let until = self.presented.usable_until;
             let upstream = &self.route.upstream;
-            match upstream.send(&mut request, until, over, now, &self.peer.watch).await {
+            let outbound = self.outbound(&call);
+            match upstream.send(&outbound, &mut upload, until, over, now).await {
                 Ok(response) => {
                     let took = Moment::now().since(now);
                     self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
@@ -203,20 +207,20 @@ impl<'t> Trip<'t> {
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
-                    self.presented = credential(self.route, Moment::now(), self.token_wait).await?;
-                    if let Some(request) = &mut request {
-                        headers::inject(request.headers_mut(), &self.presented);
-                    }
+                    let wait = self.token_wait;
+                    let (presented, now) = credential(self.route, Moment::now(), wait).await?;
+                    self.presented = presented;
+                    self.now = Some(now);
                 }
-                Err(Failure::Lost { unprocessed: Some(upload), site, .. }) if over == Over::Any => {
+                Err(Failure::Lost { unprocessed: Some(whole), site, .. }) if over == Over::Any => {
                     over = Over::New(site);
-                    request = Some(self.request(upload, &call));
+                    upload = Some(whole);
                 }
                 Err(Failure::Lost { unheard: true, site, .. })
                     if repeatable && over == Over::Any =>
                 {
                     over = Over::New(site);
-                    request = Some(self.request(Upload::empty(), &call));
+                    upload = Some(Upload::empty());
                 }
                 Err(failure) => {
                     let refusal = Refusal::from(failure);
@@ -227,31 +231,17 @@ impl<'t> Trip<'t> {
         }
     }
 
-    /// The request as it goes out. A list of the fields stays here, which costs less than a
-    /// second map.
-    fn request(&mut self, upload: Upload, call: &Span) -> Request<Upload> {
-        let mut headers = match &self.kept {
-            Some(kept) => kept.iter().cloned().collect(),
-            None => {
-                let headers = std::mem::take(&mut self.head.headers);
-                let stays = |name| !self.presented.replaces(name);
-                let fields = headers.iter().filter(|(name, _)| stays(name));
-                let mut kept = Vec::with_capacity(headers.len());
-                kept.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
-                self.kept = Some(kept);
-                headers
-            }
-        };
-        headers::announce(&mut headers, self.head.version, &self.route.rules, self.peer);
-        call.announce(&mut headers);
-        headers::frame(&mut headers, &upload, self.found.has(Survey::CONTENT_LENGTH));
-        upgrade::announce(&mut headers, self.found);
-        headers::inject(&mut headers, &self.presented);
-        let mut request = Request::new(upload);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.headers_mut() = headers;
-        request
+    /// The request as it goes out now.
+    fn outbound<'o>(&'o self, span: &'o Span) -> Outbound<'o> {
+        Outbound {
+            head: self.head,
+            stripped: &self.stripped,
+            found: self.found,
+            rules: &self.route.rules,
+            peer: self.peer,
+            span,
+            presented: &self.presented,
+        }
     }
 
     /// The tokens, by index, that an answer rejects.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use http::header::{FORWARDED, HOST};
+use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,11 +15,11 @@ use serde::de::{Deserialize, Deserializer};
 use crate::server::{Ends, Peer};
 use crate::vocab::{Mistake, Placeholder, scalar};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const HTTPS: HeaderValue = HeaderValue::from_static("https");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static HTTP: HeaderValue = HeaderValue::from_static("http");
+static HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// By which fields the upstream is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Forwarded {
 
     /// Whether a trusted proxy's field of this name is added to, or kept.
     pub(super) fn continues(self, name: &HeaderName) -> bool {
-        let is_x = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name);
+        let is_x = [&X_FORWARDED_FOR, &X_FORWARDED_HOST, &X_FORWARDED_PROTO].contains(&name);
         self.has_x() && is_x || self.has_standard() && *name == FORWARDED
     }
 }
@@ -137,36 +137,49 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Whether a field of this client's own may stay.
+    /// Whether a field of this client's own goes on as it is.
     pub(super) fn keeps(&self, name: &HeaderName, peer: &Peer) -> bool {
-        self.fields.continues(name) && self.trusted.iter().any(|one| one.covers(peer.ends))
+        let is_lengthened = *name == X_FORWARDED_FOR && peer.label().is_some();
+        self.fields.continues(name) && self.believes(peer) && !is_lengthened
     }
 
-    /// Writes the fields. What is there under their names is a trusted proxy's.
-    pub(super) fn tell(&self, headers: &mut HeaderMap, peer: &Peer) {
+    fn believes(&self, peer: &Peer) -> bool {
+        self.trusted.iter().any(|one| one.covers(peer.ends))
+    }
+
+    /// Tells of the client, who sent these fields, of which those that [`Self::keeps`] are told
+    /// already, and asked for this host.
+    pub(super) fn tell(
+        &self,
+        client: &HeaderMap,
+        host: Option<&HeaderValue>,
+        peer: &Peer,
+        mut put: impl FnMut(&HeaderName, &HeaderValue),
+    ) {
+        let believes = self.believes(peer);
+        let is_told = |name: &HeaderName| believes && client.contains_key(name);
         if self.fields.has_x() {
-            if !headers.contains_key(X_FORWARDED_HOST)
-                && let Some(host) = headers.get(HOST).cloned()
-            {
-                headers.insert(X_FORWARDED_HOST, host);
+            if let Some(host) = host.filter(|_| !is_told(&X_FORWARDED_HOST)) {
+                put(&X_FORWARDED_HOST, host);
             }
-            if let Some(label) = peer.label() {
-                let chain = lengthened(headers, label);
-                headers.insert(X_FORWARDED_FOR, chain);
+            match peer.label() {
+                Some(label) if believes => put(&X_FORWARDED_FOR, &lengthened(client, label)),
+                Some(label) => put(&X_FORWARDED_FOR, label),
+                None => {}
             }
-            if !headers.contains_key(X_FORWARDED_PROTO) {
-                headers.insert(X_FORWARDED_PROTO, if peer.secure { HTTPS } else { HTTP });
+            if !is_told(&X_FORWARDED_PROTO) {
+                put(&X_FORWARDED_PROTO, if peer.secure { &HTTPS } else { &HTTP });
             }
         }
         if self.fields.has_standard() {
-            headers.append(FORWARDED, peer.element().clone());
+            put(&FORWARDED, peer.element());
         }
     }
 }
 
 /// The addresses so far and the client's own.
 fn lengthened(headers: &HeaderMap, own: &HeaderValue) -> HeaderValue {
-    let lines = headers.get_all(X_FORWARDED_FOR);
+    let lines = headers.get_all(&X_FORWARDED_FOR);
     if lines.iter().next().is_none() {
         return own.clone();
     }
@@ -189,15 +202,18 @@ mod tests {
         let trusted = trusted.iter().map(|one| Trusted::parse(one).unwrap()).collect();
         let teller = Teller { fields: Forwarded::parse(fields).unwrap(), trusted };
         let peer = Peer::unwatched(SocketAddr::new(client.parse().unwrap(), 7));
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("localhost:8080"));
+        let host = HeaderValue::from_static("localhost:8080");
+        let mut client = HeaderMap::new();
         for (name, value) in own {
-            let name = HeaderName::from_static(name);
-            if teller.keeps(&name, &peer) {
-                headers.append(name, value.parse().unwrap());
-            }
+            client.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        teller.tell(&mut headers, &peer);
+        let mut headers = HeaderMap::new();
+        for (name, value) in client.iter().filter(|(name, _)| teller.keeps(name, &peer)) {
+            headers.append(name, value.clone());
+        }
+        teller.tell(&client, Some(&host), &peer, |name, value| {
+            headers.append(name, value.clone());
+        });
         headers
     }
 
@@ -249,7 +265,7 @@ mod tests {
         let headers = told("true", &["::/0"], "2001:db8::1", &CLAIMS);
         assert_eq!(all(&headers, "x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 2001:db8::1"]);
         assert!(!headers.contains_key("forwarded"));
-        assert_eq!(told("false", &["::/0"], "2001:db8::1", &CLAIMS).len(), 1);
+        assert_eq!(told("false", &["::/0"], "2001:db8::1", &CLAIMS).len(), 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 
 use super::cors::Grant;
-use super::headers::{self, Survey};
+use super::headers::{self, Outbound, Survey};
 pub use super::http1::fuzz::answer as upstream;
 use super::refusal::Refusal;
 use super::route::{Routes, Settings, Surroundings};
@@ -21,6 +21,7 @@ use super::{State, upgrade};
 use crate::server::{Limits, Peer};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::Span;
 use crate::token::present::{Mode, Presented};
 
 const LISTED: &str = "http://app.example:5173";
@@ -327,14 +328,18 @@ fn is_forbidden(folded: &str) -> bool {
 fn request(head: &mut Parts, route: &super::route::Route, before: &Parts) {
     let found = upgrade::asked(head, Survey::of(&head.headers));
     let tunnel = found.has(Survey::UPGRADE);
-    let outcome = headers::strip(head, found, &route.rules, &peer(), &[]);
-    if let Err(refusal) = outcome {
-        assert!(matches!(refusal, Refusal::Query), "{refusal:?}");
-        return;
-    }
-    headers::announce(&mut head.headers, head.version, &route.rules, &peer());
-    headers::inject(&mut head.headers, &presented());
-    let fields = &head.headers;
+    let (rules, peer) = (&route.rules, &peer());
+    let stripped = match headers::strip(head, found, rules, peer, &[]) {
+        Ok(stripped) => stripped,
+        Err(refusal) => {
+            assert!(matches!(refusal, Refusal::Query), "{refusal:?}");
+            return;
+        }
+    };
+    let (span, presented) = (&Span::of_request(&head.method, &head.headers), &presented());
+    let fields = &mut HeaderMap::new();
+    let outbound = Outbound { head, stripped: &stripped, found, rules, peer, span, presented };
+    outbound.write(true, fields);
     assert_eq!(all(fields, "authorization"), [format!("Bearer {SECRET}")]);
     assert_eq!(all(fields, "organization"), ["acme"]);
     assert_eq!(all(fields, "host"), ["127.0.0.1:1"]);

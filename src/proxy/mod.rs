@@ -179,9 +179,11 @@ impl Proxy {
         route.retarget(&mut head.uri)?;
         let presented = forward::credential(route, now, token_wait).await?;
         if let Some(sheet) = sheet {
-            sheet.dressed(stripped, &presented, &head.headers);
+            let injected = stripped.injected(&route.rules, peer, &presented.0);
+            sheet.dressed(stripped.places, injected.map(|(name, _)| name));
         }
-        let mut trip = Trip::new(route, (head, found), (peer, span), token_wait, presented);
+        let mut trip =
+            Trip::new(route, (head, found, stripped), (peer, span), token_wait, presented);
         let sent = trip.send(body).await;
         if let (true, Some(sheet)) = (trip.replayed, sheet) {
             sheet.replayed();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use tracing::Level;
 
 use super::headers::Places;
@@ -13,7 +13,6 @@ use crate::telemetry::journal::{Entry, Inspect, Journal};
 use crate::telemetry::log::ACCESS;
 use crate::telemetry::spans::Span;
 use crate::token::failure::cleaned;
-use crate::token::present::{Mode, Presented};
 use crate::vocab::Moment;
 
 /// Longer paths are cut where they are shown.
@@ -161,12 +160,14 @@ impl Sheet {
         }
     }
 
-    /// What was `stripped` from the request, and what is injected into what is left of it.
-    pub(super) fn dressed(&mut self, stripped: Places, presented: &Presented, left: &HeaderMap) {
+    /// What was stripped from the request, and the fields that are `injected`.
+    pub(super) fn dressed<'n>(
+        &mut self,
+        stripped: Places,
+        injected: impl Iterator<Item = &'n HeaderName>,
+    ) {
         self.stripped = stripped;
-        let is_set = |name: &HeaderName, mode| mode == Mode::Set || !left.contains_key(name);
-        let fields = presented.fields.iter().filter(|(name, _, mode)| is_set(name, *mode));
-        self.injected = fields.map(|(name, ..)| name.clone()).collect();
+        self.injected = injected.cloned().collect();
     }
 
     /// The request was sent once more.

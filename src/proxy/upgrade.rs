@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{fmt, io};
 
-use http::header::{CONNECTION, TE, UPGRADE};
+use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use hyper::upgrade::OnUpgrade;
@@ -51,15 +51,6 @@ pub(super) fn asked(head: &Parts, found: Survey) -> Survey {
         && !found.has(Survey::CONTENT_LENGTH | Survey::TRANSFER_ENCODING | Survey::EXPECT)
         && names_websocket(&head.headers);
     if is_tunnel { found } else { found.without(Survey::UPGRADE) }
-}
-
-/// Asks the upstream for what the client `asked`.
-pub(super) fn announce(headers: &mut HeaderMap, asked: Survey) {
-    if asked.has(Survey::UPGRADE) {
-        headers.remove(TE);
-        headers.insert(CONNECTION, OPTION);
-        headers.insert(UPGRADE, WEBSOCKET);
-    }
 }
 
 /// Refuses an answer, in whose head these fields were `found`, that switches to anything but what

@@ -5,10 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use http::header::UPGRADE;
-use http::{Request, Response};
+use http::Response;
 
 use super::download::{Cut, Download};
+use super::headers::Outbound;
 use super::origin::{Origin, Protocol};
 use super::pool::{Lease, Shop};
 use super::replay::Upload;
@@ -16,7 +16,7 @@ use super::{http1, http2};
 use crate::net::dial::{DialError, Dialer};
 use crate::net::health::{Ejections, Health, Ledger};
 use crate::net::tls::{self, TlsError};
-use crate::server::{Expired, Limits, Watch};
+use crate::server::{Expired, Limits};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::vocab::Moment;
@@ -148,7 +148,7 @@ impl Upstream {
         self.sites.iter().any(|site| site.sharing.is_some() && !site.declined.load(Relaxed))
     }
 
-    /// Sends the `request`, which it takes, and returns the head of its answer together with the
+    /// Sends the request with the `upload`, which it takes, and returns the head of its answer together with the
     /// body, which comes from the connection and gives it back. Nothing is sent at or after
     /// `until`; it is `now`.
     ///
@@ -159,33 +159,33 @@ impl Upstream {
     /// See [`Failure`].
     pub(super) async fn send(
         &self,
-        request: &mut Option<Request<Upload>>,
+        head: &Outbound<'_>,
+        upload: &mut Option<Upload>,
         until: Option<Moment>,
         over: Over,
         now: Moment,
-        watch: &Watch,
     ) -> Result<Response<Download>, Failure> {
         if let [only] = self.sites.as_slice() {
-            return self.send_to(only, 0, request, until, over, now, watch).await;
+            return self.send_to(only, 0, head, upload, until, over, now).await;
         }
-        Box::pin(self.send_to_any(request, until, over, now, watch)).await
+        Box::pin(self.send_to_any(head, upload, until, over, now)).await
     }
 
     /// Sends the request to the first of several addresses that can be connected to.
     async fn send_to_any(
         &self,
-        request: &mut Option<Request<Upload>>,
+        head: &Outbound<'_>,
+        upload: &mut Option<Upload>,
         until: Option<Moment>,
         over: Over,
         now: Moment,
-        watch: &Watch,
     ) -> Result<Response<Download>, Failure> {
         let mut avoid = if let Over::New(site) = over { Some(site) } else { None };
         let mut tries = MOST_SITES.min(self.sites.len());
         loop {
             let index = self.choose(avoid, now);
             let site = &self.sites[index];
-            let outcome = self.send_to(site, index, request, until, over, now, watch).await;
+            let outcome = self.send_to(site, index, head, upload, until, over, now).await;
             match &outcome {
                 Ok(_) => site.health.answered(),
                 Err(Failure::Dial(_)) => site.health.unreachable(),
@@ -195,7 +195,7 @@ impl Upstream {
             }
             tries -= 1;
             match outcome {
-                Err(Failure::Dial(_)) if tries > 0 && request.is_some() => avoid = Some(index),
+                Err(Failure::Dial(_)) if tries > 0 && upload.is_some() => avoid = Some(index),
                 outcome => return outcome,
             }
         }
@@ -225,15 +225,15 @@ impl Upstream {
         &self,
         site: &Site,
         index: usize,
-        request: &mut Option<Request<Upload>>,
+        head: &Outbound<'_>,
+        upload: &mut Option<Upload>,
         until: Option<Moment>,
         over: Over,
         mut now: Moment,
-        watch: &Watch,
     ) -> Result<Response<Download>, Failure> {
-        if site.shares(request.as_ref())
+        if site.shares(head)
             && let Some(outcome) =
-                Box::pin(self.send_shared(site, index, request, until, over, watch)).await
+                Box::pin(self.send_shared(site, index, head, upload, until, over)).await
         {
             return outcome;
         }
@@ -251,10 +251,11 @@ impl Upstream {
             return Err(Failure::Stale);
         }
         let Some(wire) = lease.wire() else { return Err(Failure::Stale) };
-        let Some(going) = request.take() else { return Err(Failure::Stale) };
+        let Some(upload) = upload.take() else { return Err(Failure::Stale) };
         let outcome = {
-            let answer = pin!(wire.connection.send(going));
-            watch.limit(answer).await
+            let request = http1::Outgoing::new(head, upload);
+            let answer = pin!(wire.connection.send(request));
+            head.peer.watch.limit(answer).await
         };
         match outcome {
             Ok(Ok(response)) => {
@@ -290,10 +291,10 @@ impl Upstream {
         &self,
         site: &Site,
         index: usize,
-        request: &mut Option<Request<Upload>>,
+        head: &Outbound<'_>,
+        upload: &mut Option<Upload>,
         until: Option<Moment>,
         over: Over,
-        watch: &Watch,
     ) -> Option<Result<Response<Download>, Failure>> {
         let dialer = site.sharing.as_ref()?;
         let is_fresh = over != Over::Any;
@@ -309,9 +310,9 @@ impl Upstream {
         if until.is_some_and(|until| Moment::now() >= until) {
             return Some(Err(Failure::Stale));
         }
-        let Some(going) = request.take() else { return Some(Err(Failure::Stale)) };
-        let answer = pin!(seat.send(going, dialer.is_tls(), &site.shop.shutdown));
-        Some(match watch.limit(answer).await {
+        let Some(upload) = upload.take() else { return Some(Err(Failure::Stale)) };
+        let answer = pin!(seat.send(head, upload, dialer.is_tls(), &site.shop.shutdown));
+        Some(match head.peer.watch.limit(answer).await {
             Ok(Ok(response)) => Ok(response.map(|stream| Download::Http2(Box::new(stream)))),
             Ok(Err(http2::Unanswered { cut, unprocessed, reused })) => {
                 let unheard = reused && !cut.is_malformed();
@@ -325,10 +326,9 @@ impl Upstream {
 impl Site {
     /// Whether this request may go over a shared connection. One that asks for another protocol
     /// needs a connection of its own, which only HTTP/1.1 has.
-    fn shares(&self, request: Option<&Request<Upload>>) -> bool {
+    fn shares(&self, head: &Outbound<'_>) -> bool {
         self.sharing.is_some()
             && !self.declined.load(Relaxed)
-            && (self.required
-                || request.is_some_and(|request| !request.headers().contains_key(UPGRADE)))
+            && (self.required || !head.is_upgrade())
     }
 }

@@ -9,7 +9,7 @@ mod tests;
 
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::headers::Survey;
 use super::page::{Authority, same};
@@ -46,18 +46,15 @@ impl Guard {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
-        let own = host_of(&head.headers, head.version)?;
-        if let Some((host, _)) = own
-            && !self.hosts.allows(host, peer.ends.local())
+        let line = only_host(&head.headers, head.version)?;
+        if let Some(line) = line
+            && !self.hosts.spells(line.as_bytes())
+            && !self.hosts.allows(read(line)?.0, peer.ends.local())
         {
             return Err(Refusal::ForeignHost);
         }
-        let target = origin_form(
-            &head.uri,
-            &head.method,
-            own,
-            peer.secure || head.version == Version::HTTP_2,
-        )?;
+        let may_be_secure = peer.secure || head.version == Version::HTTP_2;
+        let target = origin_form(&head.uri, &head.method, line, may_be_secure)?;
         if found.has(Survey::TRANSFER_ENCODING | Survey::EXPECT) {
             well_framed(&head.headers)?;
         }
@@ -73,6 +70,15 @@ pub(super) fn host_of(
     headers: &HeaderMap,
     version: Version,
 ) -> Result<Option<Authority<'_>>, Refusal> {
+    only_host(headers, version)?.map(read).transpose()
+}
+
+fn read(line: &HeaderValue) -> Result<Authority<'_>, Refusal> {
+    Host::parse(line.as_bytes()).ok_or(Refusal::Host("is not a host"))
+}
+
+/// The one line of it.
+fn only_host(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, Refusal> {
     let mut lines = headers.get_all(HOST).iter();
     let Some(line) = lines.next() else {
         let old = version < Version::HTTP_11;
@@ -81,10 +87,7 @@ pub(super) fn host_of(
     if lines.next().is_some() {
         return Err(Refusal::Host("is there more than once"));
     }
-    match Host::parse(line.as_bytes()) {
-        None => Err(Refusal::Host("is not a host")),
-        own => Ok(own),
-    }
+    Ok(Some(line))
 }
 
 /// The new target of an absolute-form request; none where the target is fine as it is. Over
@@ -92,7 +95,7 @@ pub(super) fn host_of(
 fn origin_form(
     uri: &Uri,
     method: &Method,
-    own: Option<Authority<'_>>,
+    own: Option<&HeaderValue>,
     may_be_secure: bool,
 ) -> Result<Option<Uri>, Refusal> {
     match (uri.scheme_str(), uri.authority()) {
@@ -111,7 +114,7 @@ fn origin_form(
                 _ => return Err(Refusal::Target),
             };
             let parsed = Host::parse(authority.as_str().as_bytes()).ok_or(Refusal::Target)?;
-            if own.is_none_or(|own| !same(own, parsed, port)) {
+            if own.map(read).transpose()?.is_none_or(|own| !same(own, parsed, port)) {
                 return Err(Refusal::Host("is not the target's authority"));
             }
             let target = uri.path_and_query().filter(|target| {

@@ -95,6 +95,18 @@ fn a_list_of_ten_thousand_is_matched_as_one_of_one() {
 }
 
 #[test]
+fn what_is_spelled_as_listed_is_let_in_without_reading_it_and_nothing_else_is() {
+    let hosts = guard().hosts;
+    for spelled in ["localhost", "localhost:8080", "api.local:", "10.1.1.1:65535", "127.0.0.1"] {
+        assert!(hosts.spells(spelled.as_bytes()), "{spelled}");
+        assert_eq!(allowed(spelled), Some(true), "{spelled}");
+    }
+    for other in ["", ":80", "LOCALHOST", "localhost.", "localhost:65536", "localhost:8x", "10.1"] {
+        assert!(!hosts.spells(other.as_bytes()), "{other}");
+    }
+}
+
+#[test]
 fn one_host_and_no_more() {
     let of = |fields: &[_], version| host_of(&headers(fields), version).map(|h| h.is_some());
     assert!(matches!(of(&[("host", "a")], Version::HTTP_11), Ok(true)));
@@ -107,7 +119,8 @@ fn one_host_and_no_more() {
 
 #[test]
 fn targets_have_the_form_of_their_method() {
-    let own = Host::parse(b"localhost");
+    let own = HeaderValue::from_static("localhost");
+    let own = Some(&own);
     let form = |uri: &str, method: Method| {
         origin_form(&uri.parse().unwrap(), &method, own, false)
             .map(|new| new.map(|u| u.to_string()))
@@ -143,5 +156,16 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         let known = ["localhost", "api.local", "127.0.0.1", "10.", "["];
         prop_assert!(!let_in || known.iter().any(|known| text.starts_with(known)));
+        prop_assert!(let_in || !guard().hosts.spells(&bytes));
+    }
+
+    #[test]
+    fn to_be_spelled_as_listed_is_to_be_let_in(
+        host in "(localhost|api\\.local|10\\.1\\.1\\.1|127\\.0\\.0\\.1|::1)?[.0]?", rest in ":?[0-9x:]{0,6}",
+    ) {
+        let field = format!("{host}{rest}");
+        let read = Host::parse(field.as_bytes());
+        let let_in = read.is_some_and(|(host, _)| guard().hosts.allows(host, None));
+        prop_assert!(let_in || !guard().hosts.spells(field.as_bytes()), "{}", field);
     }
 }

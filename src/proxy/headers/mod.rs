@@ -1,37 +1,31 @@
 //! The one place of header policy, for both directions and for trailers.
 //!
-//! The order of [`strip`], [`announce`] and [`inject`] is a security invariant: what the client's
-//! `Connection` names is removed before our fields go in, or `Connection: authorization` would
-//! remove the credential (S15); the client's credentials are removed before, in every spelling
-//! (S16, S18); the injection comes last.
+//! A request is judged by [`strip`], and what it makes of the fields can be written in one way only,
+//! by [`Outbound::write`].
 
 #[cfg(test)]
 mod tests;
 
+mod outbound;
 mod rules;
 mod survey;
 
 use std::cell::Cell;
 
-use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, VIA, WWW_AUTHENTICATE};
+use http::header::{ALT_SVC, CONNECTION, COOKIE, HOST, TE, VIA, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
-use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use prometheus::IntCounter;
 
+pub(super) use self::outbound::{Outbound, Sink, Stripped, vacant};
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
 use super::cors;
 use super::refusal::Refusal;
-use super::replay::Upload;
 use crate::server::Peer;
-use crate::token::present::{Mode, Presented};
-
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
-const ZERO: HeaderValue = HeaderValue::from_static("0");
+use crate::token::present::Presented;
 
 /// Shorter credentials are not looked for in answers: they would be found by chance.
 const SHORTEST_LEAK: usize = 8;
@@ -60,10 +54,8 @@ impl Places {
     }
 }
 
-/// Takes everything out of a client's head that is not for the upstream. The target keeps its
-/// form; see [`super::route::Route::retarget`].
-///
-/// Returns the places from which something was removed.
+/// Takes the fields out of a client's head and judges which of them are for the upstream. The target
+/// keeps its form; see [`super::route::Route::retarget`].
 ///
 /// # Errors
 /// A loop, or a query from which no parameter can be removed.
@@ -73,7 +65,7 @@ pub(super) fn strip(
     rules: &Rules,
     peer: &Peer,
     stripped: &[IntCounter],
-) -> Result<Places, Refusal> {
+) -> Result<Stripped, Refusal> {
     let removed = Cell::new(Places::default());
     let count = |place: usize| {
         if let Some(counter) = stripped.get(place) {
@@ -81,67 +73,33 @@ pub(super) fn strip(
         }
         removed.set(removed.get().with(place));
     };
-    let headers = &mut head.headers;
+    let mut headers = std::mem::take(&mut head.headers);
     if let Some(via) = &rules.via
         && found.has(Survey::VIA)
         && headers.get_all(VIA).iter().any(|value| names_us(value, &via.pseudonym))
     {
         return Err(Refusal::Loop);
     }
-    let wants_trailers = found.has(Survey::TE) && lists(headers, &TE, "trailers");
+    let takes_trailers = found.has(Survey::TE) && lists(&headers, &TE, "trailers");
     if found.has(Survey::CONNECTION) {
-        remove_named_in_connection(headers, |name| match rules.fate(name) {
-            Fate::Strip(place) | Fate::Replace(place) => count(place),
-            Fate::Stay | Fate::Go => {}
-        });
-    }
-    let mut doomed = Vec::new();
-    for name in headers.keys() {
-        match rules.fate(name) {
-            Fate::Stay => continue,
-            Fate::Replace(place) => count(place),
-            Fate::Strip(place) => {
+        remove_named_in_connection(&mut headers, |name| {
+            if let Fate::Strip(place) = rules.fate(name) {
                 count(place);
-                doomed.push(name.clone());
             }
-            Fate::Go if rules.teller.keeps(name, peer) => continue,
-            Fate::Go => doomed.push(name.clone()),
-        }
-    }
-    for name in doomed {
-        headers.remove(name);
+        });
     }
     if found.has(Survey::COOKIE) {
         if head.version == Version::HTTP_2 {
-            join_cookies(headers);
+            join_cookies(&mut headers);
         }
-        strip_cookies(headers, &rules.cookies, count);
-    }
-    if wants_trailers {
-        headers.insert(TE, TRAILERS);
-        headers.insert(CONNECTION, TE_OPTION);
+        strip_cookies(&mut headers, &rules.cookies, count);
     }
     if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
         count(rules.query_place);
     }
-    Ok(removed.get())
-}
-
-/// Says whom the request is for, who sends it, and by whom: the fields of a proxy. `version` is the
-/// client's.
-pub(super) fn announce(headers: &mut HeaderMap, version: Version, rules: &Rules, peer: &Peer) {
-    rules.teller.tell(headers, peer);
-    if let Some(host) = &rules.host {
-        headers.insert(HOST, host.clone());
-    }
-    if let Some(via) = &rules.via {
-        let own = match version {
-            Version::HTTP_2 => &via.http_2,
-            Version::HTTP_10 => &via.http_10,
-            _ => &via.http_11,
-        };
-        headers.append(VIA, own.clone());
-    }
+    let mut stripped = Stripped::new(headers, takes_trailers, rules, peer, count);
+    stripped.places = removed.get();
+    Ok(stripped)
 }
 
 /// Removes the fields that `Connection` names, all lines and all tokens of it, but not yet
@@ -226,24 +184,6 @@ fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usiz
         {
             headers.append(COOKIE, value);
         }
-    }
-}
-
-/// Puts the injected fields in, in place of whatever is there under their names. Nothing may touch
-/// the fields between this and the upstream.
-pub(super) fn inject(headers: &mut HeaderMap, presented: &Presented) {
-    for (name, value, mode) in &presented.fields {
-        if *mode == Mode::Set || !headers.contains_key(name) {
-            headers.insert(name, value.clone());
-        }
-    }
-}
-
-/// Says that the body is empty where the client said so, which means something on a POST. How
-/// any other is framed is said by who sends it.
-pub(super) fn frame(headers: &mut HeaderMap, body: &Upload, had_length: bool) {
-    if had_length && body.size_hint().exact() == Some(0) {
-        headers.insert(CONTENT_LENGTH, ZERO);
     }
 }
 

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::super::forwarded::{Teller, Trusted};
 use super::super::settings::{HostField, Settings};
+use crate::server::Peer;
 use crate::token::present::Mode;
 use crate::vocab::FieldName;
 
@@ -31,8 +32,6 @@ struct Protected {
     name: HeaderName,
     /// Where a client's own is counted.
     place: usize,
-    /// The route sets it, which replaces whatever is there.
-    replaced: bool,
 }
 
 #[derive(Debug)]
@@ -71,8 +70,6 @@ pub(super) enum Fate {
     Go,
     /// It is a client's credential, counted at this place.
     Strip(usize),
-    /// The same, but it need not go: the injection replaces it.
-    Replace(usize),
 }
 
 impl Rules {
@@ -100,19 +97,19 @@ impl Rules {
             .chain(strip.headers.iter().map(FieldName::as_header))
             .chain(caller);
         for name in names {
-            let mode = own_mode(name);
-            if mode == Some(Mode::Default) || protected.iter().any(|known| known.name == name) {
+            if own_mode(name) == Some(Mode::Default)
+                || protected.iter().any(|known| known.name == name)
+            {
                 continue;
             }
-            let replaced = mode == Some(Mode::Set);
             let place = places.len();
-            protected.push(Protected { name: name.clone(), place, replaced });
+            protected.push(Protected { name: name.clone(), place });
             places.push(name.as_str().to_owned());
             // Many servers cannot tell `X_Key` from `X-Key`, so neither comes from the client.
             let alias = HeaderName::try_from(folded(name.as_str())).ok();
             let known = |alias: &HeaderName| protected.iter().any(|known| known.name == *alias);
             if let Some(name) = alias.filter(|alias| !known(alias)) {
-                protected.push(Protected { name, place, replaced: false });
+                protected.push(Protected { name, place });
             }
         }
         let mut place = |name: String| {
@@ -151,14 +148,19 @@ impl Rules {
         (rules, places)
     }
 
+    /// Whether a field with this `fate` goes on as it came.
+    pub(super) fn keeps(&self, name: &HeaderName, fate: &Fate, peer: &Peer) -> bool {
+        match fate {
+            Fate::Stay => true,
+            Fate::Go => self.teller.keeps(name, peer),
+            Fate::Strip(_) => false,
+        }
+    }
+
     /// What becomes of a request's field.
     pub(super) fn fate(&self, name: &HeaderName) -> Fate {
         if let Some(known) = self.protected.iter().find(|known| known.name == name) {
-            return if known.replaced {
-                Fate::Replace(known.place)
-            } else {
-                Fate::Strip(known.place)
-            };
+            return Fate::Strip(known.place);
         }
         if self.prefixes.is_empty() && is_plain(name) {
             return Fate::Stay;

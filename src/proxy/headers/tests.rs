@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::proxy::headers::rules::folded;
 use crate::proxy::route::Settings;
+use crate::telemetry::spans::Span;
+use crate::token::present::Mode;
+
+static ZERO: HeaderValue = HeaderValue::from_static("0");
 
 const ROUTES: &str = "
 - upstream: https://api.example:444/
@@ -48,11 +52,28 @@ fn sent(fields: &[(&str, &str)]) -> HeaderMap {
     }
     let (mut head, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
-    let found = Survey::of(&head.headers);
-    strip(&mut head, found, &rules, &peer, &counters).unwrap();
-    announce(&mut head.headers, head.version, &rules, &peer);
-    inject(&mut head.headers, &presented());
-    head.headers
+    let found = crate::proxy::upgrade::asked(&head, Survey::of(&head.headers));
+    let stripped = strip(&mut head, found, &rules, &peer, &counters).unwrap();
+    assert!(head.headers.is_empty());
+    written(&head, &stripped, found, &rules, &peer)
+}
+
+/// The fields as they go out for a request without a body.
+fn written(
+    head: &Parts,
+    stripped: &Stripped,
+    found: Survey,
+    rules: &Rules,
+    peer: &Peer,
+) -> HeaderMap {
+    let span = &Span::of_request(&head.method, &head.headers);
+    let presented = &presented();
+    let mut headers = HeaderMap::new();
+    let outbound = Outbound { head, stripped, found, rules, peer, span, presented };
+    outbound.write(true, &mut headers);
+    let injected = stripped.injected(rules, peer, presented).map(|(name, _)| name);
+    assert!(injected.into_iter().all(|name| headers.get_all(name).iter().count() == 1));
+    headers
 }
 
 fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
@@ -247,7 +268,7 @@ fn trailers_hold_nothing_that_must_come_early() {
         "x-checksum",
         "x-forwarded-for",
     ] {
-        trailers.insert(HeaderName::from_static(name), ZERO);
+        trailers.insert(HeaderName::from_static(name), ZERO.clone());
     }
     let mut answers = trailers.clone();
     filter_request_trailers(&mut trailers, &rules);
@@ -255,8 +276,8 @@ fn trailers_hold_nothing_that_must_come_early() {
         trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
         ["grpc-status", "x-checksum"]
     );
-    answers.insert("set-cookie", ZERO);
-    answers.insert("server-timing", ZERO);
+    answers.insert("set-cookie", ZERO.clone());
+    answers.insert("server-timing", ZERO.clone());
     filter_answer_trailers(&mut answers, &rules);
     for gone in ["authorization", "set-cookie", "content-length", "host", "server-timing"] {
         assert!(!answers.contains_key(gone), "{gone}");

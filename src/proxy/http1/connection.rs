@@ -2,14 +2,14 @@
 //! its own: it moves when the exchange that uses it is polled, and while it waits it holds no
 //! buffer.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Frame;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,9 +18,8 @@ use super::body::{Framing, Part};
 use super::head::{self, Most};
 use super::input;
 use super::request::{Outgoing, Unsent};
-use crate::net::io::Io;
+use crate::net::io::{Io, Listen};
 use crate::proxy::download::Cut;
-use crate::proxy::replay::Upload;
 use crate::server::Limits;
 
 /// With more connections to an upstream than these in use, each reads little at a time: a
@@ -50,8 +49,6 @@ pub(in crate::proxy) struct Connection<T = Io> {
     outgoing: Outgoing,
     /// The rest of the answer's body.
     framing: Framing,
-    /// The request was HEAD.
-    bodiless: bool,
     /// Whether another exchange may follow.
     lasts: bool,
     /// Whether the upstream has sent anything since the request began.
@@ -72,6 +69,14 @@ impl Settings {
     }
 }
 
+impl<T: Listen> Connection<T> {
+    /// Whether the upstream says nothing, as it should while nobody has asked: no byte has come,
+    /// nor the end.
+    pub(in crate::proxy) fn is_silent(&mut self) -> bool {
+        self.io.is_silent()
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub(in crate::proxy) const fn new(io: T, settings: Arc<Settings>) -> Self {
         Self {
@@ -81,7 +86,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             seen: 0,
             outgoing: Outgoing::nothing(),
             framing: Framing::NONE,
-            bodiless: false,
             lasts: true,
             heard: false,
             torn: false,
@@ -94,17 +98,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Whether the last exchange is over in both directions and another may follow.
     pub(in crate::proxy) fn is_done(&self) -> bool {
         self.lasts && self.framing.is_over() && self.outgoing.is_over() && self.input.is_empty()
-    }
-
-    /// Whether the upstream says nothing, as it should while nobody has asked: no byte has come,
-    /// nor the end.
-    pub(in crate::proxy) fn is_silent(&mut self) -> bool {
-        let mut byte = [0];
-        let mut byte = ReadBuf::new(&mut byte);
-        let read = poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut byte));
-        // A task whose time is up would be told that there is nothing whatever there is.
-        let read = pin!(tokio::task::unconstrained(read));
-        read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Whether the upstream has sent anything since the last request began.
@@ -122,12 +115,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     ///
     /// # Errors
     /// The exchange broke off; the connection is of no further use.
-    pub(in crate::proxy) async fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<()>, Cut> {
-        self.bodiless = *request.method() == Method::HEAD;
-        self.outgoing = Outgoing::new(request);
+    pub(in crate::proxy) async fn send(&mut self, request: Outgoing) -> Result<Response<()>, Cut> {
+        self.outgoing = request;
         // Until the answer says otherwise.
         self.lasts = false;
         self.heard = false;
@@ -159,7 +148,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     return Poll::Ready(Err(Cut::Malformed("switches before it was asked")));
                 }
                 self.lasts = head.lasts && !self.torn && !status.is_informational();
-                self.framing = if self.bodiless { Framing::NONE } else { head.framing };
+                self.framing = if self.outgoing.is_head() { Framing::NONE } else { head.framing };
                 return Poll::Ready(Ok(head.response));
             }
             let came = ready!(input::poll_little(&mut self.io, cx)).map_err(Cut::Io)?;

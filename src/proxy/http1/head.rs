@@ -5,16 +5,20 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
 use super::body::Framing;
+use crate::proxy::headers::vacant;
 
 /// How every answer begins that can be understood here.
 const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// So many fields need no memory of their own to be found.
 const FREE_FIELDS: usize = 100;
+
+const CLOSE: &[u8] = b"close";
+const KEEP_ALIVE: &[u8] = b"keep-alive";
 
 const TOO_LARGE: Flaw = "has too large a head";
 
@@ -132,14 +136,16 @@ fn build(input: &Bytes, parsed: &httparse::Response<'_, '_>, size: usize) -> Res
     let status = status.ok_or("has a status out of range")?;
     let is_old = parsed.version == Some(0);
     let mut notes = Notes::default();
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = vacant(parsed.headers.len());
     for field in &*parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| "has a malformed field name")?;
         let value = HeaderValue::from_maybe_shared(input.slice_ref(field.value))
             .map_err(|_| "has a malformed field value")?;
         notes.take(&name, field.value)?;
-        headers.append(name, value);
+        if name != CONNECTION || !is_about_lasting(field.value) {
+            headers.append(name, value);
+        }
     }
     if notes.chunked && is_old {
         return Err("has a transfer coding in HTTP/1.0");
@@ -168,6 +174,17 @@ fn build(input: &Bytes, parsed: &httparse::Response<'_, '_>, size: usize) -> Res
     Ok(Head { response, framing: notes.framing(status), lasts, size })
 }
 
+/// Whether a `Connection` says no more than whether the connection lasts. It ends here: most
+/// answers have one, and to remove it later costs more than not to put it in.
+fn is_about_lasting(value: &[u8]) -> bool {
+    let is = |option: &[u8], word| option.eq_ignore_ascii_case(word);
+    options(value).all(|option| is(option, KEEP_ALIVE) || is(option, CLOSE))
+}
+
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
 impl Notes {
     fn take(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Flaw> {
         match *name {
@@ -180,9 +197,9 @@ impl Notes {
                 Ok(())
             }
             CONNECTION => {
-                for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-                    self.closes |= option.eq_ignore_ascii_case(b"close");
-                    self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+                for option in options(value) {
+                    self.closes |= option.eq_ignore_ascii_case(CLOSE);
+                    self.keeps |= option.eq_ignore_ascii_case(KEEP_ALIVE);
                 }
                 Ok(())
             }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 pub(super) use self::connection::{Connection, Settings};
+pub(super) use self::request::Outgoing;
 use super::download::Cut;
 use super::pool::Lease;
 use crate::vocab::Moment;

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::header::TRAILER;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
+use crate::proxy::headers::{Outbound, Sink};
 use crate::proxy::replay::Upload;
 use crate::server::Broken;
 
@@ -41,7 +41,9 @@ struct Ready {
 
 /// What is left of a request.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(in crate::proxy) struct Outgoing {
+    /// It is HEAD, so that no body follows the answer's head.
+    is_head: bool,
     ready: Ready,
     /// A piece of the body that follows them, and what frames it at its end.
     piece: Bytes,
@@ -102,6 +104,7 @@ impl Drop for Ready {
 impl Outgoing {
     pub(super) const fn nothing() -> Self {
         Self {
+            is_head: false,
             ready: Ready::NONE,
             piece: Bytes::new(),
             tail: b"",
@@ -112,17 +115,40 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn new(request: Request<Upload>) -> Self {
-        let (head, upload) = request.into_parts();
+    /// A request with this head, whose body is the `upload`.
+    pub(in crate::proxy) fn new(head: &Outbound<'_>, upload: Upload) -> Self {
+        Self::with(head.method(), head.target(), upload, |is_empty, lines| {
+            head.write(is_empty, lines);
+        })
+    }
+
+    /// The same with the fields that `write` writes, which is told whether the body is empty.
+    pub(super) fn with(
+        method: &Method,
+        target: &Uri,
+        upload: Upload,
+        write: impl FnOnce(bool, &mut Lines<'_>),
+    ) -> Self {
         let rest = match upload.size_hint().exact() {
             Some(0) => Rest::Nothing,
             Some(length) => Rest::Length(length),
             None => Rest::Chunks,
         };
         let mut bytes = SPARE.take();
-        write_head(&mut bytes, &head, rest);
-        let trailers = if rest == Rest::Chunks { announced(&head.headers) } else { Vec::new() };
-        Self { ready: Ready { bytes, sent: 0 }, rest, upload, trailers, ..Self::nothing() }
+        begin(&mut bytes, method, target);
+        let mut lines =
+            Lines { out: &mut bytes, announces: rest == Rest::Chunks, trailers: Vec::new() };
+        write(rest == Rest::Nothing, &mut lines);
+        let trailers = lines.trailers;
+        end(&mut bytes, rest);
+        let is_head = *method == Method::HEAD;
+        let ready = Ready { bytes, sent: 0 };
+        Self { is_head, ready, rest, upload, trailers, ..Self::nothing() }
+    }
+
+    /// Whether the answer's head is all of the answer.
+    pub(super) const fn is_head(&self) -> bool {
+        self.is_head
     }
 
     /// Whether everything is sent.
@@ -132,7 +158,7 @@ impl Outgoing {
 
     /// Gives up what is not sent yet.
     pub(super) fn give_up(&mut self) {
-        *self = Self::nothing();
+        *self = Self { is_head: self.is_head, ..Self::nothing() };
     }
 
     fn is_written(&self) -> bool {
@@ -265,25 +291,37 @@ impl Outgoing {
     }
 }
 
-/// The trailers that a head announces (RFC 9110 section 6.6.2).
-fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(TRAILER).iter();
-    let names = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+/// The fields of a head as they are written.
+#[derive(Debug)]
+pub(super) struct Lines<'o> {
+    out: &'o mut Vec<u8>,
+    /// Whether trailers may follow, and those that the head announces (RFC 9110 section 6.6.2).
+    announces: bool,
+    trailers: Vec<HeaderName>,
 }
 
-fn write_head(out: &mut Vec<u8>, head: &Parts, rest: Rest) {
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    out.reserve(128 + target.len() + head.headers.iter().map(size).sum::<usize>());
-    out.extend_from_slice(head.method.as_str().as_bytes());
+impl Sink for Lines<'_> {
+    fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
+        write_field(self.out, name, value);
+        if self.announces && *name == TRAILER {
+            let names = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            self.trailers.extend(names.filter_map(|name| HeaderName::from_bytes(name).ok()));
+        }
+    }
+}
+
+/// Writes the request line.
+fn begin(out: &mut Vec<u8>, method: &Method, target: &Uri) {
+    let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
+    out.extend_from_slice(method.as_str().as_bytes());
     // The path of `http://host?query` is empty.
     out.extend_from_slice(if target.starts_with('?') { b" /" } else { b" " });
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in &head.headers {
-        write_field(out, name, value);
-    }
+}
+
+/// Ends the head.
+fn end(out: &mut Vec<u8>, rest: Rest) {
     match rest {
         Rest::Length(length) => {
             out.extend_from_slice(b"content-length: ");

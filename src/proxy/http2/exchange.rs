@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::Seat;
 use crate::proxy::download::Cut;
+use crate::proxy::headers::Outbound;
 use crate::proxy::replay::Upload;
 use crate::server::Broken;
 use crate::shutdown::Shutdown;
@@ -38,15 +39,14 @@ impl Seat {
     /// The stream was reset, or the connection ended.
     pub(in crate::proxy) async fn send(
         self,
-        request: Request<Upload>,
+        outbound: &Outbound<'_>,
+        upload: Upload,
         is_tls: bool,
         tasks: &Shutdown,
     ) -> Result<Response<Stream>, Unanswered> {
         let reused = self.connection.used.swap(true, Relaxed);
         let failed = |cut, unprocessed| Unanswered { cut, unprocessed, reused };
-        let (parts, upload) = request.into_parts();
-        let head = Request::from_parts(parts, ());
-        let Some(head) = converted(head, &upload, is_tls) else {
+        let Some(head) = converted(outbound, &upload, is_tls) else {
             return Err(failed(Cut::Malformed("cannot be asked for by HTTP/2"), None));
         };
         let done = upload.is_end_stream();
@@ -102,8 +102,11 @@ impl Seat {
 
 /// The head as HTTP/2 has it (RFC 9113 section 8.3.1): the authority is no field, and there is
 /// nothing about the connection. None if it names no authority.
-fn converted(mut head: Request<()>, upload: &Upload, is_tls: bool) -> Option<Request<()>> {
+fn converted(outbound: &Outbound<'_>, upload: &Upload, is_tls: bool) -> Option<Request<()>> {
+    let mut head = Request::new(());
+    *head.method_mut() = outbound.method().clone();
     let headers = head.headers_mut();
+    outbound.write(upload.size_hint().exact() == Some(0), headers);
     let authority = Authority::try_from(headers.remove(HOST)?.as_bytes()).ok()?;
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
@@ -111,7 +114,7 @@ fn converted(mut head: Request<()>, upload: &Upload, is_tls: bool) -> Option<Req
     if let Some(length) = upload.size_hint().exact().filter(|length| *length > 0) {
         headers.insert(CONTENT_LENGTH, length.into());
     }
-    let mut target = std::mem::take(head.uri_mut()).into_parts();
+    let mut target = outbound.target().clone().into_parts();
     target.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
     target.authority = Some(authority);
     *head.uri_mut() = Uri::from_parts(target).ok()?;

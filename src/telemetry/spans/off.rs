@@ -1,6 +1,6 @@
 //! A build without traces: a span has no size, and to do something with it takes no time.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Nothing.
 #[derive(Debug)]
@@ -25,8 +25,14 @@ impl Span {
         Self
     }
 
-    /// Has the receiver of these fields continue this span.
-    pub const fn announce(&self, _: &mut HeaderMap) {}
+    /// Whether a field of this name would be told by [`Self::announce`].
+    #[must_use]
+    pub const fn owns(&self, _: &HeaderName) -> bool {
+        false
+    }
+
+    /// Has the receiver of the fields that are `put` continue this span.
+    pub fn announce(&self, _put: impl FnMut(&HeaderName, &HeaderValue)) {}
 
     /// It belongs to a route.
     pub const fn route(&self, _: &str) {}

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use http::header::HeaderName;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::telemetry::series::METHODS;
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -65,12 +66,19 @@ impl Span {
         Self(Some(parent.with_span(tracer.build_with_context(builder, parent))))
     }
 
-    /// Has the receiver of these fields continue this span.
-    pub fn announce(&self, headers: &mut HeaderMap) {
+    /// Whether a field of this name would be told by [`Self::announce`].
+    #[must_use]
+    pub fn owns(&self, name: &HeaderName) -> bool {
+        self.0.is_some() && (*name == TRACEPARENT || *name == TRACESTATE)
+    }
+
+    /// Has the receiver of the fields that are `put` continue this span.
+    pub fn announce(&self, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
         let Some(context) = &self.0 else { return };
-        TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(headers));
-        if headers.get(&TRACESTATE).is_some_and(http::HeaderValue::is_empty) {
-            headers.remove(&TRACESTATE);
+        let mut fields = HeaderMap::new();
+        TraceContextPropagator::new().inject_context(context, &mut HeaderInjector(&mut fields));
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+            put(name, value);
         }
     }
 

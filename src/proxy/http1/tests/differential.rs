@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::corpus::{Expect, corpus};
 use super::script::{End, Script};
-use super::{connection, frame, request};
+use super::{connection, frame, outgoing, request};
 use crate::proxy::replay::Upload;
 
 /// hyper takes these and we do not, whatever follows.
@@ -87,7 +87,7 @@ fn ours(method: &Method, script: Script) -> Made {
     let mut connection = connection(script);
     let cx = &mut Context::from_waker(Waker::noop());
     let sent = {
-        let mut sent = pin!(connection.send(request(method, Upload::empty())));
+        let mut sent = pin!(connection.send(outgoing(request(method, Upload::empty()))));
         (0..MOST_POLLS).find_map(|_| match sent.as_mut().poll(cx) {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => None,
@@ -155,9 +155,18 @@ fn hypers(method: &Method, script: Script) -> Made {
     Made::Answer(Box::new(answer))
 }
 
-/// What we do to a sound head beyond hyper: one length of several, none beside chunks.
+/// What we do to a sound head beyond hyper: one length of several, none beside chunks, and no word
+/// on whether the connection lasts, on lines that say nothing else.
 fn settled(mut answer: Answer) -> Answer {
-    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+    use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+    let lines: Vec<HeaderValue> = answer.fields.get_all(CONNECTION).iter().cloned().collect();
+    answer.fields.remove(CONNECTION);
+    for line in lines {
+        let mut options = line.to_str().unwrap_or("\u{e4}").split(',').map(str::trim);
+        if !options.all(|o| ["close", "keep-alive"].contains(&&*o.to_ascii_lowercase())) {
+            answer.fields.append(CONNECTION, line);
+        }
+    }
     if answer.fields.contains_key(TRANSFER_ENCODING) {
         if answer.fields.remove(CONTENT_LENGTH).is_some() {
             answer.lasts = false;

@@ -19,7 +19,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::connection::{Connection, Settings};
 use super::head::Most;
+use super::request::Outgoing;
 use crate::proxy::download::Cut;
+use crate::proxy::headers::Sink;
 use crate::proxy::replay::Upload;
 
 fn connection<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Connection<T> {
@@ -31,6 +33,14 @@ fn connection<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Connection<T> {
 fn request(method: &Method, upload: Upload) -> Request<Upload> {
     let request = Request::builder().method(method).uri("/a?b").header("host", "upstream");
     request.body(upload).unwrap()
+}
+
+/// The same as the codec takes it.
+fn outgoing(request: Request<Upload>) -> Outgoing {
+    let (head, upload) = request.into_parts();
+    Outgoing::with(&head.method, &head.uri, upload, |_, lines| {
+        head.headers.iter().for_each(|(name, value)| lines.put(name, value));
+    })
 }
 
 /// The chunks as a body of known length.
@@ -84,7 +94,7 @@ fn a_request_is_written_as_it_is() {
     *get.uri_mut() = "http://elsewhere?q".parse().unwrap();
     get.headers_mut().append("x-a", HeaderValue::from_bytes(b"\xff 1").unwrap());
     get.headers_mut().append("x-a", "2".parse().unwrap());
-    ready(poll(connection.send(get))).unwrap();
+    ready(poll(connection.send(outgoing(get)))).unwrap();
     assert_eq!(
         *heard.lock().unwrap(),
         b"GET /?q HTTP/1.1\r\nhost: upstream\r\nx-a: \xff 1\r\nx-a: 2\r\n\r\n"
@@ -102,7 +112,7 @@ fn a_body_follows_its_head_however_little_is_taken_at_a_time() {
         let heard = Arc::clone(&script.heard);
         let mut connection = connection(script);
         let post = request(&Method::POST, upload(&[b"small", LARGE, b"", b"end"]));
-        ready(poll(connection.send(post))).unwrap();
+        ready(poll(connection.send(outgoing(post)))).unwrap();
         let head = b"POST /a?b HTTP/1.1\r\nhost: upstream\r\ncontent-length: 5008\r\n\r\n";
         assert!(*heard.lock().unwrap() == [&head[..], b"small", LARGE, b"end"].concat());
         assert_eq!(data(&mut connection), "ok");
@@ -116,14 +126,14 @@ fn an_upstream_that_takes_no_more_may_still_answer_and_is_not_asked_again() {
     script.breaks_after = 70;
     let mut connection = connection(script);
     let post = request(&Method::POST, upload(&[&[b'x'; 5000]]));
-    assert_eq!(ready(poll(connection.send(post))).unwrap().status(), 200);
+    assert_eq!(ready(poll(connection.send(outgoing(post)))).unwrap().status(), 200);
     assert_eq!(data(&mut connection), "ok");
     assert!(!connection.is_done());
     let mut script = Script::new([], End::Closed);
     script.breaks_after = 70;
     let mut connection = self::connection(script);
     let post = request(&Method::POST, upload(&[&[b'x'; 5000]]));
-    assert!(matches!(ready(poll(connection.send(post))), Err(Cut::Ended)));
+    assert!(matches!(ready(poll(connection.send(outgoing(post)))), Err(Cut::Ended)));
     assert!(!connection.has_heard());
 }
 
@@ -144,7 +154,7 @@ fn a_connection_lasts_only_if_nothing_speaks_against_it() {
         ),
     ] {
         let mut connection = connection(saying(&[answer]));
-        ready(poll(connection.send(request(&Method::GET, Upload::empty())))).unwrap();
+        ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty()))))).unwrap();
         assert_eq!(data(&mut connection), "ok");
         assert_eq!(connection.is_done(), lasts, "{answer}");
     }
@@ -157,7 +167,7 @@ fn a_connection_lasts_only_if_nothing_speaks_against_it() {
         ("HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\n", true),
     ] {
         let mut connection = connection(saying(&[answer]));
-        ready(poll(connection.send(request(&Method::GET, Upload::empty())))).unwrap();
+        ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty()))))).unwrap();
         assert_eq!(data(&mut connection), "");
         assert_eq!(connection.is_done(), lasts, "{answer}");
     }
@@ -165,7 +175,7 @@ fn a_connection_lasts_only_if_nothing_speaks_against_it() {
     for (pieces, end) in [(&[OK, "HTTP"][..], End::Open), (&[OK], End::Closed)] {
         let pieces = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes()));
         let mut connection = connection(Script::new(pieces, end));
-        ready(poll(connection.send(request(&Method::GET, Upload::empty())))).unwrap();
+        ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty()))))).unwrap();
         assert_eq!(data(&mut connection), "ok");
         assert!(connection.is_done() && !connection.is_silent());
     }
@@ -174,11 +184,11 @@ fn a_connection_lasts_only_if_nothing_speaks_against_it() {
 #[test]
 fn an_exchange_that_is_left_alone_is_the_connections_last() {
     let mut connection = connection(saying(&[]));
-    assert!(poll(connection.send(request(&Method::GET, Upload::empty()))).is_pending());
+    assert!(poll(connection.send(outgoing(request(&Method::GET, Upload::empty())))).is_pending());
     assert!(!connection.is_done());
     let mut connection =
         self::connection(saying(&["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\no"]));
-    ready(poll(connection.send(request(&Method::GET, Upload::empty())))).unwrap();
+    ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty()))))).unwrap();
     assert_eq!(connection.left(), Some(9));
     assert!(ready(frame(&mut connection)).is_some() && frame(&mut connection).is_pending());
     assert!(!connection.is_done() && !connection.is_over());
@@ -187,7 +197,7 @@ fn an_exchange_that_is_left_alone_is_the_connections_last() {
 #[test]
 fn what_follows_a_switch_belongs_to_the_tunnel() {
     let mut connection = connection(saying(&["HTTP/1.1 101 Go\r\nupgrade: x\r\n\r\nraw"]));
-    let response = ready(poll(connection.send(request(&Method::GET, Upload::empty()))));
+    let response = ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty())))));
     assert_eq!(response.unwrap().status(), 101);
     assert!(connection.is_over() && !connection.is_done());
     let mut raw = [0; 3];
@@ -199,7 +209,7 @@ fn what_follows_a_switch_belongs_to_the_tunnel() {
 fn what_an_upstream_may_make_us_hold_is_bounded() {
     let refused = |answer: String| {
         let mut connection = connection(Script::new([Bytes::from(answer)], End::Open));
-        let sent = ready(poll(connection.send(request(&Method::GET, Upload::empty()))));
+        let sent = ready(poll(connection.send(outgoing(request(&Method::GET, Upload::empty())))));
         match sent {
             Err(fault) => fault.to_string(),
             Ok(_) => loop {

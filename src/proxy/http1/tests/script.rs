@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::io::Listen;
+
 /// How an upstream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -39,6 +41,8 @@ impl Script {
         self.heard.lock().unwrap().len()
     }
 }
+
+impl Listen for Script {}
 
 impl AsyncRead for Script {
     fn poll_read(
