@@ -16,7 +16,7 @@ use super::upstream::{Failure, Over};
 use crate::server::{Expired, Incoming, Peer};
 use crate::telemetry::spans::Span;
 use crate::token::handle::Rejected;
-use crate::token::present::Presented;
+use crate::token::present::{Presented, Waited};
 use crate::token::rejection::Verdict;
 use crate::vocab::Moment;
 
@@ -49,27 +49,34 @@ pub(super) struct Trip<'t> {
     pub(super) replayed: bool,
 }
 
-/// The route's credential, waiting for it if it has to; it is `now`. Also returns when that is
-/// then.
+/// The route's credential, waiting for it if it has to, up to `wait` after `since`, by which its
+/// time is judged. Also returns when that is then. None if a reload has replaced what would be
+/// waited for: another route may be the request's now.
 ///
 /// # Errors
 /// There is none in time.
 pub(super) async fn credential(
     route: &Route,
-    now: Moment,
+    since: Moment,
     wait: Duration,
-) -> Result<(Arc<Presented>, Moment), Refusal> {
-    let ready = route.presentation.load().as_ref().filter(|ready| ready.is_usable(now)).cloned();
+) -> Result<Option<(Arc<Presented>, Moment)>, Refusal> {
+    let ready = route.presentation.load().as_ref().filter(|ready| ready.is_usable(since)).cloned();
     if let Some(presented) = ready {
         route.metrics.injected.inc();
-        return Ok((presented, now));
+        return Ok(Some((presented, since)));
     }
-    if let Some(presented) = Box::pin(route.presentation.wait(wait)).await {
-        route.metrics.waited.inc();
-        return Ok((presented, Moment::now()));
+    let left = wait.saturating_sub(Moment::now().since(since));
+    match Box::pin(route.presentation.wait(left)).await {
+        Waited::Ready(presented) => {
+            route.metrics.waited.inc();
+            Ok(Some((presented, Moment::now())))
+        }
+        Waited::Replaced => Ok(None),
+        Waited::InVain => {
+            route.metrics.no_token.inc();
+            Err(Refusal::NoToken(next_attempt(route)))
+        }
     }
-    route.metrics.no_token.inc();
-    Err(Refusal::NoToken(next_attempt(route)))
 }
 
 /// When the last of the route's missing tokens is tried again: a whole second at least, and not
@@ -207,8 +214,9 @@ impl<'t> Trip<'t> {
                 }
                 Err(Failure::Stale) if !waited => {
                     waited = true;
-                    let wait = self.token_wait;
-                    let (presented, now) = credential(self.route, Moment::now(), wait).await?;
+                    let renewed = credential(self.route, Moment::now(), self.token_wait).await?;
+                    // What is on its way has lost what another route would judge it by.
+                    let (presented, now) = renewed.ok_or(Refusal::NoToken(SOON))?;
                     self.presented = presented;
                     self.now = Some(now);
                 }

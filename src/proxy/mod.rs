@@ -139,7 +139,7 @@ impl State {
             caller.admit(&head.headers)?;
         }
         route.permits(head)?;
-        Ok(Admitted { route, token_wait: self.token_wait, here: hops::count(head) })
+        Ok(Admitted { route, token_wait: self.token_wait, here: hops::spent(head) })
     }
 }
 
@@ -169,15 +169,21 @@ impl Proxy {
         let Record { started, route: slot, sheet, span, .. } = record;
         let now = *started;
         let found = Survey::of(&head.headers);
-        let admitted = self.state.load().admit(head, found, peer, slot, grant)?;
-        let Admitted { route, token_wait, here } = admitted;
-        if let Some(fields) = here {
-            return Ok(Reply::Own(refusal::granted(fields)));
-        }
+        let (route, token_wait, presented) = loop {
+            let admitted = self.state.load().admit(head, found, peer, slot, grant)?;
+            let Admitted { route, token_wait, here } = admitted;
+            if let Some(fields) = here {
+                return Ok(Reply::Own(refusal::granted(fields)));
+            }
+            // A head that waits is as it came: a reload may send it to another route.
+            if let Some(presented) = forward::credential(route, now, token_wait).await? {
+                break (route, token_wait, presented);
+            }
+        };
+        hops::count(head);
         let found = upgrade::asked(head, found);
         let stripped = headers::strip(head, found, &route.rules, peer, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;
-        let presented = forward::credential(route, now, token_wait).await?;
         if let Some(sheet) = sheet {
             let injected = stripped.injected(&route.rules, peer, &presented.0);
             sheet.dressed(stripped.places, injected.map(|(name, _)| name));

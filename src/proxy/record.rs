@@ -36,9 +36,12 @@ pub(super) struct Record {
     ended: Option<Moment>,
 }
 
-/// The request belongs to a route.
+/// The request belongs to a route, and to no other any more.
 pub(super) fn enter(slot: &mut Option<Arc<Route>>, route: Arc<Route>) -> &Arc<Route> {
     route.metrics.in_flight.inc();
+    if let Some(before) = slot.take() {
+        before.metrics.in_flight.dec();
+    }
     slot.insert(route)
 }
 

@@ -145,12 +145,14 @@ impl Tokens {
         Identity::new(&lineage)
     }
 
-    /// Ends the tasks of tokens that `after` does not share.
+    /// Ends the tasks of tokens that `after` does not share. Requests that wait for one of them
+    /// look for their route anew, so the routes of `after` have to be in use by now.
     pub fn stop_all_but(&self, after: &Self, metrics: &Metrics) {
         for (name, entry) in &self.entries {
             let successor = after.entries.get(name);
             if successor.is_none_or(|new| !Arc::ptr_eq(&new.source, &entry.source)) {
                 entry.stop.close();
+                entry.handle.retire();
                 if successor.is_none_or(|new| new.store.is_none()) {
                     metrics.forget_store(name);
                 }

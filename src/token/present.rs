@@ -187,6 +187,17 @@ impl Presented {
     }
 }
 
+/// What waiting for a route's fields came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// They are usable.
+    Ready(Arc<Presented>),
+    /// They were not in time, or too many requests wait already.
+    InVain,
+    /// A reload has replaced a token that they name: they never will be.
+    Replaced,
+}
+
 /// Keeps one route's [`Presented`] up to date. Reading it takes no lock and copies nothing.
 #[derive(Debug)]
 pub struct Presentation {
@@ -242,13 +253,18 @@ impl Presentation {
         self.presented.load()
     }
 
-    /// Waits until the fields are usable, `longest` at most. `None` if they are not by then, or
-    /// if too many requests wait already.
-    pub async fn wait(&self, longest: Duration) -> Option<Arc<Presented>> {
+    /// Waits until the fields are usable, `longest` at most.
+    pub async fn wait(&self, longest: Duration) -> Waited {
         for token in self.tokens.iter().filter(|token| token.usable().is_none()) {
             token.nudge();
         }
-        self.wait_for(longest, |presented| presented.is_usable(Moment::now()), || true).await
+        let usable = |presented: &Presented| presented.is_usable(Moment::now());
+        let is_replaced = || self.tokens.iter().any(Handle::is_retired);
+        match self.wait_for(longest, usable, || !is_replaced()).await {
+            Some(presented) => Waited::Ready(presented),
+            None if is_replaced() => Waited::Replaced,
+            None => Waited::InVain,
+        }
     }
 
     /// Waits until the token at `index` of [`Self::tokens`] has another value than in `old`;
@@ -264,7 +280,8 @@ impl Presentation {
             presented.generations.get(index) > old.generations.get(index)
                 && presented.is_usable(Moment::now())
         };
-        let presented = self.wait_for(longest, newer, || token.is_renewing()).await?;
+        let hopeful = || token.is_renewing() && !token.is_retired();
+        let presented = self.wait_for(longest, newer, hopeful).await?;
         let same = presented.fields.iter().zip(&old.fields).all(|(new, old)| new.1 == old.1);
         (!same).then_some(presented)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry::metrics::Metrics;
-use bearerd::token::present::{Inject, Presentation};
+use bearerd::token::present::{Inject, Presentation, Waited};
 use bearerd::token::source::Kind;
 use bearerd::token::{Plan, Tokens};
 use bearerd::vocab::{Moment, Place, Problems, TokenName};
@@ -79,7 +79,7 @@ async fn suspended() {
     let presentation = Presentation::new(&inject, |name| tokens.handle(name));
     tokens.start();
     let longest = Duration::from_secs(3600);
-    let before = presentation.wait(longest).await.expect("a first token");
+    let Waited::Ready(before) = presentation.wait(longest).await else { panic!("no first token") };
     assert_eq!((before.generations[0], issuer.count()), (1, 1));
 
     // The machine sleeps: nothing here runs, no timer moves.
@@ -87,7 +87,7 @@ async fn suspended() {
 
     let resumed = Moment::now();
     assert!(!before.is_usable(resumed), "an expired token would be injected");
-    let after = presentation.wait(longest).await.expect("a second token");
+    let Waited::Ready(after) = presentation.wait(longest).await else { panic!("no second token") };
     assert_eq!((after.generations[0], issuer.count()), (2, 2));
     let took = Moment::now().since(resumed);
     assert!(took.as_secs_f64() < 0.75 + tolerance(), "{took:?}");

@@ -33,6 +33,7 @@ mod presets;
 mod proofs;
 mod readme;
 mod rejection;
+mod reload;
 mod stall;
 mod streaming;
 mod strip;

@@ -1,50 +1,15 @@
-//! A token as the rest of the program sees it: the current value, without a lock.
+//! Who asks for a renewal, and what comes of it: upstreams that reject a value, and people.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, watch};
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-
-use super::failure::{Failure, Reason};
-use super::grant::Grant;
-use super::present::Presentation;
-use super::rejection::Rejection;
-use super::report::Report;
-use crate::telemetry::metrics::TokenMetrics;
-use crate::vocab::{Moment, TokenName};
+use super::{Handle, lock};
+use crate::vocab::Moment;
 
 /// The shortest time between two renewals that upstreams asked for.
 pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A renewal that is planned within this time may be brought forward at any time.
 const NEAR: Duration = Duration::from_secs(1);
-
-/// One generation of a token.
-#[derive(Debug)]
-pub struct Current {
-    /// Counts from 1; a newer value has a higher number.
-    pub generation: u64,
-    /// The value and its fields.
-    pub grant: Arc<Grant>,
-    /// When the request for it was sent.
-    pub obtained: Moment,
-    /// When it expires; `None` if never.
-    pub expires: Option<Moment>,
-    /// Up to when it may be injected: a guard before the expiry.
-    pub usable_until: Option<Moment>,
-}
-
-impl Current {
-    /// Whether it may be injected now.
-    #[must_use]
-    pub fn is_usable(&self, now: Moment) -> bool {
-        self.usable_until.is_none_or(|until| now < until)
-    }
-}
 
 /// What an upstream's rejection leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,34 +36,9 @@ pub enum Asked {
     Held(Duration),
 }
 
-/// Makes a value for one use.
-pub(super) type Mint = Box<dyn Fn() -> Result<Grant, Failure> + Send + Sync>;
-
-/// Shared by everybody who uses one token. `super::refresher` is the only writer.
-#[derive(Clone)]
-pub struct Handle(Arc<Shared>);
-
-struct Shared {
-    name: TokenName,
-    kind: &'static str,
-    required: bool,
-    current: ArcSwapOption<Current>,
-    generation: watch::Sender<u64>,
-    demand: Mutex<Demand>,
-    poke: Notify,
-    nudge: Notify,
-    report: Mutex<Report>,
-    rejections: Vec<Rejection>,
-    dependents: Mutex<Vec<Weak<Presentation>>>,
-    /// The tasks of tokens that are made from this one.
-    children: TaskTracker,
-    mint: OnceLock<Mint>,
-    metrics: TokenMetrics,
-}
-
 /// What upstreams asked for; touched only when something was rejected or renewed.
 #[derive(Debug, Default)]
-struct Demand {
+pub(super) struct Demand {
     renewing: bool,
     /// The attempt under way has published its value already.
     fresh: bool,
@@ -109,129 +49,19 @@ struct Demand {
     pending: bool,
 }
 
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Handle").field(&self.0.name).finish()
+impl Demand {
+    /// The attempt under way has given what it had.
+    pub(super) const fn published(&mut self) {
+        self.fresh = true;
     }
 }
 
 impl Handle {
-    /// A token without a value.
-    #[must_use]
-    pub fn new(
-        name: TokenName,
-        kind: &'static str,
-        required: bool,
-        rejections: Vec<Rejection>,
-        metrics: TokenMetrics,
-    ) -> Self {
-        Self(Arc::new(Shared {
-            name,
-            kind,
-            required,
-            current: ArcSwapOption::empty(),
-            generation: watch::Sender::new(0),
-            demand: Mutex::default(),
-            poke: Notify::new(),
-            nudge: Notify::new(),
-            report: Mutex::default(),
-            rejections,
-            dependents: Mutex::default(),
-            children: TaskTracker::new(),
-            mint: OnceLock::new(),
-            metrics,
-        }))
-    }
-
-    /// The token's name.
-    #[must_use]
-    pub fn name(&self) -> &TokenName {
-        &self.0.name
-    }
-
-    /// The kind of its source.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        self.0.kind
-    }
-
-    /// Whether readiness depends on it.
-    #[must_use]
-    pub fn is_required(&self) -> bool {
-        self.0.required
-    }
-
-    /// The current generation, usable or not.
-    #[must_use]
-    pub fn current(&self) -> Option<Arc<Current>> {
-        self.0.current.load_full()
-    }
-
-    /// The current generation, if it may be used now.
-    #[must_use]
-    pub fn usable(&self) -> Option<Arc<Current>> {
-        self.current().filter(|current| current.is_usable(Moment::now()))
-    }
-
-    /// A usable value for a request that is made from this token: one of its own, where the
-    /// token is made for each use.
-    ///
-    /// # Errors
-    /// There is none, or it could not be made.
-    pub fn fresh(&self) -> Result<Arc<Current>, Failure> {
-        let current = self.usable().ok_or_else(|| {
-            Failure::new(Reason::Parent, format!("`{}` has no usable value", self.0.name))
-        })?;
-        let Some(mint) = self.0.mint.get() else { return Ok(current) };
-        Ok(Arc::new(Current {
-            generation: current.generation,
-            grant: Arc::new(mint()?),
-            obtained: Moment::now(),
-            expires: current.expires,
-            usable_until: current.usable_until,
-        }))
-    }
-
-    /// Says that a token is made from this one for as long as the answer is kept.
-    pub(super) fn child(&self) -> TaskTrackerToken {
-        self.0.children.token()
-    }
-
-    /// Returns when no token is made from this one any more.
-    pub(super) async fn childless(&self) {
-        self.0.children.close();
-        self.0.children.wait().await;
-    }
-
-    /// Has [`Self::fresh`] make a value for each use.
-    pub(super) fn mint_by(&self, mint: Mint) {
-        // Only the first counts; there is one start for each handle.
-        drop(self.0.mint.set(mint));
-    }
-
     /// Whether an upstream has rejected the value in use.
     #[must_use]
-    pub(super) fn is_rejected(&self) -> bool {
+    pub(in crate::token) fn is_rejected(&self) -> bool {
         let rejected = lock(&self.0.demand).rejected;
         self.0.current.load().as_ref().is_some_and(|now| rejected == Some(now.generation))
-    }
-
-    /// The rules by which an upstream's answer rejects this token.
-    #[must_use]
-    pub fn rejections(&self) -> &[Rejection] {
-        &self.0.rejections
-    }
-
-    /// The token's metrics.
-    #[must_use]
-    pub fn metrics(&self) -> &TokenMetrics {
-        &self.0.metrics
-    }
-
-    /// Where the token stands.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        lock(&self.0.report).clone()
     }
 
     /// Says that an upstream rejected `generation`. At most one renewal comes of it, per
@@ -314,12 +144,6 @@ impl Handle {
         self.current().filter(|current| current.generation == generation).map(|_| at)
     }
 
-    /// Follows the generations; the value is the newest one's number, 0 for none yet.
-    #[must_use]
-    pub fn follow(&self) -> watch::Receiver<u64> {
-        self.0.generation.subscribe()
-    }
-
     /// Whether a renewal is under way or asked for.
     #[must_use]
     pub fn is_renewing(&self) -> bool {
@@ -328,7 +152,7 @@ impl Handle {
     }
 
     /// Returns when somebody asked for a renewal.
-    pub(super) async fn poked(&self) {
+    pub(in crate::token) async fn poked(&self) {
         loop {
             let notified = self.0.poke.notified();
             if lock(&self.0.demand).pending {
@@ -338,20 +162,9 @@ impl Handle {
         }
     }
 
-    /// Says that somebody finds the value no longer usable. It asks for nothing: the token's task
-    /// looks at the clock anew, which after a suspend shows that a renewal is overdue.
-    pub(super) fn nudge(&self) {
-        self.0.nudge.notify_one();
-    }
-
-    /// Returns when somebody found the value no longer usable.
-    pub(super) async fn nudged(&self) {
-        self.0.nudge.notified().await;
-    }
-
     /// Marks the beginning and end of an attempt. The beginning answers whoever asked for one, the
     /// end wakes requests that wait for it.
-    pub(super) fn set_renewing(&self, renewing: bool) {
+    pub(in crate::token) fn set_renewing(&self, renewing: bool) {
         let mut demand = lock(&self.0.demand);
         if renewing && demand.pending {
             demand.pending = false;
@@ -365,45 +178,19 @@ impl Handle {
             self.0.generation.send_modify(|_| {});
         }
     }
-
-    /// Changes what people are told.
-    pub(super) fn tell(&self, change: impl FnOnce(&mut Report)) {
-        change(&mut lock(&self.0.report));
-    }
-
-    /// Puts a new generation in use: first the header fields of every route, then the news.
-    pub(super) fn publish(&self, current: Current) {
-        let generation = current.generation;
-        // The attempt has given what it had: whoever rejects this value asks for another one.
-        let mut demand = lock(&self.0.demand);
-        self.0.current.store(Some(Arc::new(current)));
-        demand.fresh = true;
-        drop(demand);
-        let mut dependents = lock(&self.0.dependents);
-        dependents.retain(|presentation| presentation.strong_count() > 0);
-        let living: Vec<_> = dependents.iter().filter_map(Weak::upgrade).collect();
-        drop(dependents);
-        for presentation in living {
-            presentation.refresh();
-        }
-        self.0.generation.send_replace(generation);
-    }
-
-    /// Has `presentation` built anew whenever this token changes.
-    pub(super) fn add_dependent(&self, presentation: &Arc<Presentation>) {
-        lock(&self.0.dependents).push(Arc::downgrade(presentation));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::Current;
     use super::*;
     use crate::telemetry::metrics::Metrics;
-    use crate::vocab::Secret;
+    use crate::token::failure::{Failure, Reason};
+    use crate::token::grant::Grant;
+    use crate::token::rejection::Rejection;
+    use crate::vocab::{Secret, TokenName};
 
     /// A token of this generation that lives a minute and is to be renewed after `renewal`.
     fn publish(handle: &Handle, generation: u64, renewal: Duration) {
