@@ -8,7 +8,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::sync::Notify;
 
 use super::answer::Arrival;
 use super::headers::{self, Survey};
@@ -32,6 +33,10 @@ const OPTION: HeaderValue = HeaderValue::from_static("Upgrade");
 
 /// How often a tunnel looks whether it still moves, within the limit on that.
 const LOOKS: u32 = 8;
+
+/// How long nothing may move once one side has ended: the other one has had the news, and whatever
+/// it still wants to say it can say now.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What the tunnels of a route are subject to.
 #[derive(Debug)]
@@ -117,13 +122,15 @@ enum End {
     Done(u64, u64),
     Broken(Box<dyn std::error::Error + Send + Sync>),
     Idle,
+    /// One side was through, and nothing more moved on the other.
+    Half,
     Closing,
 }
 
 impl Tunnel {
     async fn run(self) {
         let Self { client, mut upstream, watch, route } = self;
-        let moved = AtomicU64::new(0);
+        let course = Course::default();
         let traffic = async {
             let client = client.await?;
             // The server's limits hold until the client's connection is ours.
@@ -131,10 +138,12 @@ impl Tunnel {
             let Some(upstream) = upstream.connection_mut() else { return Ok((0, 0)) };
             route.metrics.upgrades.inc();
             let _open = Open(&route);
-            let mut client = Counted { io: TokioIo::new(client), moved: &moved };
-            let (up, down) = copy_bidirectional(&mut client, upstream).await?;
+            let mut client = Side { io: TokioIo::new(client), course: &course };
+            let mut upstream = Side { io: upstream, course: &course };
+            let (up, down) = copy_bidirectional(&mut client, &mut upstream).await?;
             Ok((up, down))
         };
+        let idle = route.tunnels.idle;
         let end = tokio::select! {
             biased;
             () = route.tunnels.shutdown.closing() => End::Closing,
@@ -142,7 +151,8 @@ impl Tunnel {
                 Ok((up, down)) => End::Done(up, down),
                 Err(error) => End::Broken(error),
             },
-            () = stillness(&moved, route.tunnels.idle) => End::Idle,
+            () = stillness(&course.moved, idle) => End::Idle,
+            () = course.half(idle.min(LAST_WORDS)) => End::Half,
         };
         tracing::debug!(route = route.name.as_str(), %end, "a tunnel ended");
     }
@@ -154,6 +164,7 @@ impl fmt::Display for End {
             Self::Done(up, down) => write!(f, "after {up} bytes up and {down} down"),
             Self::Broken(error) => write!(f, "by a failure: {error}"),
             Self::Idle => f.write_str("as nothing moved"),
+            Self::Half => f.write_str("as one side had ended and nothing more moved"),
             Self::Closing => f.write_str("with the process"),
         }
     }
@@ -180,42 +191,58 @@ async fn stillness(moved: &AtomicU64, limit: Duration) {
     }
 }
 
-/// The client's side, counting bytes in both directions.
-struct Counted<'t, T> {
-    io: T,
-    moved: &'t AtomicU64,
+/// What is known of a tunnel while it is open.
+#[derive(Debug, Default)]
+struct Course {
+    /// Bytes that went into or came out of either side.
+    moved: AtomicU64,
+    /// One side has said its last.
+    ended: Notify,
 }
 
-impl<T> Counted<'_, T> {
+impl Course {
     fn note(&self, count: usize) {
         self.moved.fetch_add(count as u64, Relaxed);
     }
+
+    /// Returns when one side has ended and nothing has moved since for `limit`.
+    async fn half(&self, limit: Duration) {
+        self.ended.notified().await;
+        stillness(&self.moved, limit).await;
+    }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
+/// One side of a tunnel.
+struct Side<'t, T> {
+    io: T,
+    course: &'t Course,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Side<'_, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.note(buffer.filled().len() - before);
-        outcome
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        match buffer.filled().len() - before {
+            0 => self.course.ended.notify_one(),
+            count => self.course.note(count),
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Side<'_, T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = outcome {
-            self.note(count);
-        }
-        outcome
+        let count = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.course.note(count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -224,5 +251,40 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_keeps_a_tunnel_of_which_one_side_has_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let course = Course::default();
+        let talk = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            // From here on one side has ended, and the other is not through.
+            course.ended.notify_one();
+            for _ in 0..20 {
+                tokio::time::sleep(LAST_WORDS * 3 / 4).await;
+                course.note(1);
+            }
+            tokio::time::sleep(LAST_WORDS * 2).await;
+            unreachable!("nothing moves any more");
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                () = talk => {}
+                () = course.half(LAST_WORDS) => {}
+            }
+        });
+        assert_eq!(course.moved.load(Relaxed), 20);
     }
 }

@@ -45,8 +45,8 @@ pub struct Limits {
     pub upstream_age: Period,
     /// Most unused connections that each worker keeps to one upstream. Default 256.
     pub upstream_spare: usize,
-    /// Longest time for which nothing moves through a tunnel (WebSocket), in either direction.
-    /// Default `5m`.
+    /// Longest time for which nothing moves through a tunnel (WebSocket), in either direction. Once
+    /// one side has ended it is 10 s at most. Default `5m`.
     pub tunnel_idle: Period,
     /// Whether connections may take the process's last file descriptors; only for probes.
     #[serde(skip)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Answer, Client, Conversation, Sidecar, Upstream, eventually};
+use crate::support::{Answer, Client, Conversation, PATIENCE, Sidecar, Upstream, eventually};
 
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
      connection: x, UPGRADE\r\nx: hop\r\nsec-websocket-accept: accepted\r\n\
@@ -515,4 +515,35 @@ routes: [{{upstream: UPSTREAM, inject: {{Authorization: 'Bearer ${{api}}'}}}}]"
     assert_eq!(sidecar.client().get("/").status(), 200);
     assert_eq!(upstream.connections(), 2);
     sidecar.await_metric(ACTIVE, 0.0);
+}
+
+#[test]
+fn a_tunnel_of_which_one_side_has_ended_gets_ten_seconds_of_silence() {
+    let upstream = Upstream::run(|conversation| {
+        let request = conversation.request()?;
+        conversation.send(AGREED)?;
+        if request.head.start.contains("room=1") {
+            conversation.stream.shutdown(Shutdown::Write)?;
+        }
+        conversation.until_closed()?;
+        // It has no more to say, and does not go either.
+        std::thread::sleep(PATIENCE * 3);
+        Ok(())
+    });
+    let sidecar = Sidecar::before(&upstream);
+    let began = SystemTime::now();
+    // The upstream ends the one, the client the other; their neighbours say nothing more.
+    let mut left = tunnel(&sidecar);
+    assert_eq!(left.until_closed().unwrap(), b"");
+    let mut lines = HANDSHAKE;
+    lines[0] = "GET /chat?room=2 HTTP/1.1";
+    let mut leaving = sidecar.client();
+    assert!(leaving.request(&lines).head().start.contains("101"));
+    leaving.stream.shutdown(Shutdown::Write).unwrap();
+    leaving.stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    assert_eq!(leaving.until_closed().unwrap(), b"");
+    let took = began.elapsed().unwrap();
+    assert!(took > Duration::from_secs(9), "{took:?}");
+    sidecar.await_metric(ACTIVE, 0.0);
+    sidecar.await_metric("bearerd_connections", 0.0);
 }
