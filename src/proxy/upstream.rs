@@ -43,8 +43,11 @@ struct Site {
     sharing: Option<Arc<Dialer>>,
     /// Whether nothing but HTTP/2 will do.
     required: bool,
-    /// Whether it has chosen HTTP/1.1.
+    /// Whether it chose HTTP/1.1 when it was last asked, on a new connection.
     declined: AtomicBool,
+    /// Whether it has answered a request over HTTP/2 by the demand for HTTP/1.1. It is not asked
+    /// again: to be told once more would cost a request that cannot be repeated.
+    demands: AtomicBool,
     health: Health,
 }
 
@@ -124,6 +127,7 @@ impl Upstream {
                 sharing: sharing.as_ref().map(open),
                 required,
                 declined: AtomicBool::new(false),
+                demands: AtomicBool::new(false),
                 health: Health::new(&ejections),
             }
         };
@@ -145,7 +149,7 @@ impl Upstream {
     /// Whether it may refuse a request of which it has seen the body's beginning, so that this is
     /// better kept.
     pub(super) fn may_refuse(&self) -> bool {
-        self.sites.iter().any(|site| site.sharing.is_some() && !site.declined.load(Relaxed))
+        self.sites.iter().any(Site::prefers_http2)
     }
 
     /// Sends the request with the `upload`, which it takes, and returns the head of its answer together with the
@@ -241,9 +245,19 @@ impl Upstream {
         let mut lease = match pooled {
             Some(lease) => lease,
             None => {
-                let lease = Box::pin(self.open(site)).await.map_err(Failure::Dial)?;
+                let asks = site.asks(head);
+                let mut opened = Box::pin(self.open(site, asks)).await.map_err(Failure::Dial)?;
+                if opened.is_none() {
+                    if let Some(outcome) =
+                        Box::pin(self.send_shared(site, index, head, upload, until, over)).await
+                    {
+                        return outcome;
+                    }
+                    // It cannot make up its mind, so it is not asked.
+                    opened = Box::pin(self.open(site, false)).await.map_err(Failure::Dial)?;
+                }
                 now = Moment::now();
-                lease
+                opened.ok_or(Failure::Stale)?
             }
         };
         if until.is_some_and(|until| now >= until) {
@@ -279,10 +293,18 @@ impl Upstream {
         }
     }
 
-    async fn open(&self, site: &Site) -> Result<Lease, DialError> {
-        let line = site.dialer.reach().await?;
+    /// Opens a connection for HTTP/1.1. If it `asks` which protocol the upstream would have, and that
+    /// is HTTP/2 by now, the connection is one to share, and there is none for HTTP/1.1.
+    async fn open(&self, site: &Site, asks: bool) -> Result<Option<Lease>, DialError> {
+        let dialer = site.sharing.as_ref().filter(|_| asks).unwrap_or(&site.dialer);
+        let line = dialer.reach().await?;
+        if line.io.alpn() == Some(b"h2") {
+            http2::adopt(line, &site.shop, dialer, &self.http2).await?;
+            site.declined.store(false, Relaxed);
+            return Ok(None);
+        }
         let connection = http1::Connection::new(line.io, Arc::clone(&self.http1));
-        Ok(Lease::of(connection, line.health, &site.shop))
+        Ok(Some(Lease::of(connection, line.health, &site.shop)))
     }
 
     /// Sends the request over a connection that it shares with others. None if the upstream
@@ -315,7 +337,12 @@ impl Upstream {
         Some(match head.peer.watch.limit(answer).await {
             Ok(Ok(response)) => Ok(response.map(|stream| Download::Http2(Box::new(stream)))),
             Ok(Err(http2::Unanswered { cut, unprocessed, reused })) => {
-                let unheard = reused && !cut.is_malformed();
+                let demands = !site.required && cut.demands_http1();
+                if demands {
+                    site.demands.store(true, Relaxed);
+                }
+                // That it was not looked at is not said with a demand (RFC 9113 section 8.7).
+                let unheard = demands || reused && !cut.is_malformed();
                 Err(Failure::Lost { cut, unheard, unprocessed, site: index })
             }
             Err(expired) => Err(Failure::Expired(expired)),
@@ -324,11 +351,20 @@ impl Upstream {
 }
 
 impl Site {
+    /// Whether HTTP/2 is what a request goes by, as far as is known.
+    fn prefers_http2(&self) -> bool {
+        self.sharing.is_some() && !self.declined.load(Relaxed) && !self.demands.load(Relaxed)
+    }
+
     /// Whether this request may go over a shared connection. One that asks for another protocol
     /// needs a connection of its own, which only HTTP/1.1 has.
     fn shares(&self, head: &Outbound<'_>) -> bool {
-        self.sharing.is_some()
-            && !self.declined.load(Relaxed)
-            && (self.required || !head.is_upgrade())
+        self.prefers_http2() && (self.required || !head.is_upgrade())
+    }
+
+    /// Whether a new connection for this request is to ask which protocol the upstream would have:
+    /// it may have come to know HTTP/2.
+    fn asks(&self, head: &Outbound<'_>) -> bool {
+        self.sharing.is_some() && !self.demands.load(Relaxed) && !head.is_upgrade()
     }
 }

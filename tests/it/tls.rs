@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use h2::Reason;
 use h2::server::Builder;
 use http::Response;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -191,6 +192,62 @@ fn with_tls_the_upstream_chooses_the_protocol() {
         let answer = sidecar.client().get("/");
         assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-tls"));
         assert!(answer.text().contains("HTTP/2") || answer.text().contains("Protocol"));
+    }
+}
+
+#[test]
+fn an_upstream_that_changes_its_protocol_is_met_with_the_next_connection() {
+    let authority = Authority::new("changing");
+    let (old, new) = (authority.acceptor(&["http/1.1"]), authority.acceptor(&["h2", "http/1.1"]));
+    // It knows no HTTP/2 at first, then it does, and then no longer.
+    let tls = move |index| if (2..4).contains(&index) { new.clone() } else { old.clone() };
+    let upstream = Http2::choosing(tls, name_scheme);
+    let (port, file) = (upstream.address.port(), authority.file.display());
+    let yaml = format!(
+        "limits: {{upstream_idle: 50ms}}
+routes: [{{upstream: 'https://localhost:{port}', tls: {{ca_file: '{file}'}}}}]"
+    );
+    let sidecar = Sidecar::start(&Upstream::at(upstream.address), &yaml);
+    let mut client = sidecar.client();
+    let mut answers = Vec::new();
+    for number in 1..=6 {
+        answers.push(client.get("/").text());
+        crate::support::eventually(|| upstream.open() == 0, || format!("{number} stays"));
+        assert_eq!(upstream.connections(), number, "{answers:?}");
+    }
+    assert_eq!(answers, ["http/1.1", "http/1.1", "https", "https", "http/1.1", "http/1.1"]);
+}
+
+#[test]
+fn an_upstream_that_demands_http_1_1_gets_it() {
+    let authority = Authority::new("demanding");
+    let both = authority.acceptor(&["h2", "http/1.1"]);
+    for (method, first) in [("GET", 200), ("POST", 502)] {
+        let both = both.clone();
+        let upstream = Http2::choosing(
+            move |_| both.clone(),
+            |mut exchange| async move {
+                exchange.respond.send_reset(Reason::HTTP_1_1_REQUIRED);
+            },
+        );
+        let sidecar = over_tls(&upstream, &authority, "auto");
+        let mut client = sidecar.client();
+        let mut ask = || {
+            let line = format!("{method} / HTTP/1.1");
+            client.request(&[&line, "Host: localhost", "Content-Length: 0"]).answer()
+        };
+        // It does not say that it did nothing, so that only what may be repeated is.
+        let answer = ask();
+        assert_eq!(answer.status(), first, "{method}: {}", answer.text());
+        for _ in 0..3 {
+            assert_eq!(ask().text(), "http/1.1", "{method}");
+        }
+        assert_eq!((upstream.requests().len(), upstream.connections()), (1, 2), "{method}");
+        // Where HTTP/2 is wanted and nothing else, there is nothing else.
+        let sidecar = over_tls(&upstream, &authority, "http2");
+        for _ in 0..2 {
+            assert_eq!(sidecar.client().get("/").refusal(), "upstream-reset");
+        }
     }
 }
 

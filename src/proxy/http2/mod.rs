@@ -20,7 +20,7 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) use self::exchange::{Stream, Unanswered};
-pub(super) use self::share::{Seat, Shared, share};
+pub(super) use self::share::{Seat, Shared, adopt, share};
 use super::download::Cut;
 use super::pool::Shop;
 use crate::net::dial::Line;
@@ -294,6 +294,12 @@ impl AsyncWrite for Ear {
 }
 
 impl Cut {
+    /// Whether the upstream wants the request over HTTP/1.1 (RFC 9113 section 7).
+    pub(super) fn demands_http1(&self) -> bool {
+        let Self::Http2(error) = self else { return false };
+        error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    }
+
     /// Whether the upstream has said that it did nothing about the request (RFC 9113 section
     /// 8.7): whatever the request, it may be sent again.
     fn is_unprocessed(&self) -> bool {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 
 use super::{Connection, Settings};
-use crate::net::dial::{DialError, Dialer};
+use crate::net::dial::{DialError, Dialer, Line};
 use crate::proxy::http1;
 use crate::proxy::pool::{Lease, Shop};
 use crate::vocab::Moment;
@@ -137,16 +137,7 @@ pub(in crate::proxy) async fn share(
 fn find(shop: &Arc<Shop>, since: Option<Moment>) -> Found {
     let now = Moment::now();
     ROWS.with_borrow_mut(|rows| {
-        let index = rows.iter().position(|row| Arc::ptr_eq(&row.shop, shop));
-        let row = match index {
-            Some(index) => &mut rows[index],
-            None => {
-                let shop = Arc::clone(shop);
-                rows.push(Row { shop, connections: Vec::new(), landing: None });
-                let last = rows.len() - 1;
-                &mut rows[last]
-            }
-        };
+        let row = row_of(rows, shop);
         let is_meant = |connection: &&Arc<Connection>| {
             since.is_none_or(|since| connection.born >= since) && connection.is_open(shop, now)
         };
@@ -168,7 +159,7 @@ fn find(shop: &Arc<Shop>, since: Option<Moment>) -> Found {
     })
 }
 
-/// Opens a connection and puts it where requests find it.
+/// Opens a connection, and puts it where requests find it.
 async fn open(
     shop: &Arc<Shop>,
     dialer: &Dialer,
@@ -181,14 +172,7 @@ async fn open(
         None => !dialer.is_tls(),
     };
     if is_http2 {
-        let connection = Connection::open(line, settings, shop)
-            .await
-            .map_err(|error| DialError::connect(dialer.place(), error))?;
-        ROWS.with_borrow_mut(|rows| {
-            if let Some(row) = rows.iter_mut().find(|row| Arc::ptr_eq(&row.shop, shop)) {
-                row.connections.push(connection);
-            }
-        });
+        adopt(line, shop, dialer, settings).await?;
         return Ok(Spoken::Http2);
     }
     if settings.required {
@@ -197,6 +181,32 @@ async fn open(
     let connection = http1::Connection::new(line.io, Arc::clone(http1));
     Lease::of(connection, line.health, shop).give_back(Moment::now());
     Ok(Spoken::Http1)
+}
+
+/// Puts a new connection on which HTTP/2 is to be spoken where requests find it.
+///
+/// # Errors
+/// It is not spoken.
+pub(in crate::proxy) async fn adopt(
+    line: Line,
+    shop: &Arc<Shop>,
+    dialer: &Dialer,
+    settings: &Settings,
+) -> Result<(), DialError> {
+    let connection = Connection::open(line, settings, shop)
+        .await
+        .map_err(|error| DialError::connect(dialer.place(), error))?;
+    ROWS.with_borrow_mut(|rows| row_of(rows, shop).connections.push(connection));
+    Ok(())
+}
+
+/// The connections to the upstream of `shop`.
+fn row_of<'r>(rows: &'r mut Vec<Row>, shop: &Arc<Shop>) -> &'r mut Row {
+    let index = rows.iter().position(|row| Arc::ptr_eq(&row.shop, shop)).unwrap_or(rows.len());
+    if index == rows.len() {
+        rows.push(Row { shop: Arc::clone(shop), connections: Vec::new(), landing: None });
+    }
+    &mut rows[index]
 }
 
 /// Nobody dials any more.

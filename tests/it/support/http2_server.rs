@@ -121,10 +121,23 @@ impl Http2 {
     /// A server that chose HTTP/1.1, answers every request with that name and counts as one of
     /// HTTP/2 in all else.
     pub(crate) fn raw(tls: TlsAcceptor) -> Self {
-        Self::listen(move |stream, _, _| {
-            let tls = tls.clone();
+        Self::choosing(move |_| tls.clone(), |_| async {})
+    }
+
+    /// A server whose TLS is asked for anew for every connection, by its number. Where that
+    /// settles on HTTP/2, `script` answers, and else the name of HTTP/1.1 does.
+    pub(crate) fn choosing<F: Future<Output = ()> + Send + 'static>(
+        tls: impl Fn(usize) -> TlsAcceptor + Send + 'static,
+        script: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let script: Script = Arc::new(move |exchange| Box::pin(script(exchange)));
+        Self::listen(move |stream, index, log| {
+            let (tls, script) = (tls(index), Arc::clone(&script));
             async move {
                 let Ok(mut stream) = tls.accept(stream).await else { return };
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    return serve(stream, &Builder::new(), index, &script, &log).await;
+                }
                 let mut head = [0; 4096];
                 while let Ok(1..) = stream.read(&mut head).await {
                     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhttp/1.1";
