@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 
 use super::watch::Watch;
@@ -35,7 +36,8 @@ pub enum Broken {
 /// clean end, by which a client could have half of a body pass for the whole.
 #[derive(Debug)]
 pub struct Inflow {
-    stream: h2::RecvStream,
+    /// There until it is dropped.
+    stream: Option<RecvStream>,
     /// Bytes to come, if the client has said.
     left: Option<u64>,
     watch: Arc<Watch>,
@@ -44,21 +46,21 @@ pub struct Inflow {
 }
 
 impl Inflow {
-    pub(super) const fn new(stream: h2::RecvStream, left: Option<u64>, watch: Arc<Watch>) -> Self {
-        Self { stream, left, watch, data_done: false }
+    pub(super) const fn new(stream: RecvStream, left: Option<u64>, watch: Arc<Watch>) -> Self {
+        Self { stream: Some(stream), left, watch, data_done: false }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        if self.data_done {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.data_done) else {
             return Poll::Ready(None);
-        }
-        let Some(outcome) = ready!(self.stream.poll_data(cx)) else {
+        };
+        let Some(outcome) = ready!(stream.poll_data(cx)) else {
             self.data_done = true;
             return Poll::Ready(None);
         };
         Poll::Ready(Some(outcome.and_then(|data| {
             // What is passed on makes room for more.
-            self.stream.flow_control().release_capacity(data.len())?;
+            stream.flow_control().release_capacity(data.len())?;
             self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
             Ok(data)
         })))
@@ -68,9 +70,12 @@ impl Inflow {
         self.watch.call();
         let outcome = match self.poll_data(cx) {
             Poll::Ready(Some(outcome)) => Poll::Ready(Some(outcome.map(Frame::data))),
-            Poll::Ready(None) => {
-                self.stream.poll_trailers(cx).map(|o| o.map(|t| t.map(Frame::trailers)).transpose())
-            }
+            Poll::Ready(None) => match &mut self.stream {
+                Some(stream) => {
+                    stream.poll_trailers(cx).map(|o| o.map(|t| t.map(Frame::trailers)).transpose())
+                }
+                None => Poll::Ready(None),
+            },
             Poll::Pending => Poll::Pending,
         };
         if outcome.is_pending() {
@@ -79,6 +84,20 @@ impl Inflow {
             self.watch.received();
         }
         outcome.map_err(Broken::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+}
+
+impl Drop for Inflow {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && self.watch.owes_body()
+        {
+            self.watch.leave_rest(stream);
+        }
     }
 }
 
@@ -92,22 +111,22 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Broken::from),
-            Self::Http2(stream) => stream.poll_frame(cx),
+            Self::Http2(inflow) => inflow.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(stream) => stream.stream.is_end_stream(),
+            Self::Http2(inflow) => inflow.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(stream) => {
-                let left = if stream.stream.is_end_stream() { Some(0) } else { stream.left };
+            Self::Http2(inflow) => {
+                let left = if inflow.is_end_stream() { Some(0) } else { inflow.left };
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }

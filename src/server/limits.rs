@@ -48,6 +48,10 @@ pub struct Limits {
     /// Longest time for which nothing moves through a tunnel (WebSocket), in either direction. Once
     /// one side has ended it is 10 s at most. Default `5m`.
     pub tunnel_idle: Period,
+    /// How long a peer with streams open may say nothing before it is asked by PING whether it is
+    /// there (HTTP/2). No setting: so long is half a minute.
+    #[serde(skip)]
+    pub silence: Period,
     /// Whether connections may take the process's last file descriptors; only for probes.
     #[serde(skip)]
     pub last_descriptors: bool,
@@ -71,6 +75,7 @@ impl Default for Limits {
             upstream_age: Period::secs(300),
             upstream_spare: 256,
             tunnel_idle: Period::secs(300),
+            silence: Period::secs(30),
             last_descriptors: false,
         }
     }
@@ -87,6 +92,7 @@ impl Limits {
             self.write_idle,
             self.response_head,
             self.upstream_body_idle,
+            self.silence,
         ];
         let shortest = shortest.into_iter().min().unwrap_or(self.head);
         (shortest.0 / 8).clamp(super::SHORTEST_TICK, super::LONGEST_TICK)

@@ -35,7 +35,7 @@ pub(super) enum Protocol {
 }
 
 /// Most bytes that are read and dropped after the last answer.
-const MOST_LINGERING: usize = 1024 * 1024;
+pub(super) const MOST_LINGERING: usize = 1024 * 1024;
 
 /// Slices that are no longer than this together are copied together: a plain send costs the
 /// kernel less than a vectored one.

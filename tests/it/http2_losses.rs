@@ -9,7 +9,7 @@ use h2::Reason;
 use http::Response;
 
 use crate::http2_upstream::{before, post};
-use crate::support::http2::{GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame};
+use crate::support::http2::{DATA, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame};
 use crate::support::{Conversation, Exchange, Http2, Leave, Sidecar, Upstream};
 
 /// Refuses the first request of every connection but for the first `after` connections.
@@ -86,11 +86,9 @@ fn no_request_is_lost_to_a_goaway_p38() {
     assert_eq!(upstream.requests().len(), 100);
 }
 
-const DATA: u8 = 0;
-
 /// Speaks HTTP/2 frame by frame, up to the first frame of this kind, of which it returns the
 /// stream.
-fn until(conversation: &mut Conversation, wanted: u8) -> std::io::Result<u32> {
+pub(crate) fn until(conversation: &mut Conversation, wanted: u8) -> std::io::Result<u32> {
     loop {
         let head = conversation.take(9)?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -107,7 +105,7 @@ fn until(conversation: &mut Conversation, wanted: u8) -> std::io::Result<u32> {
 }
 
 /// A server that writes frames as `script` says.
-fn framed(
+pub(crate) fn framed(
     script: impl Fn(&mut Conversation, usize) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> Upstream {
     let connections = AtomicUsize::new(0);
@@ -120,9 +118,9 @@ fn framed(
 }
 
 /// The HPACK index of `:status: 200`.
-const OK: &[u8] = &[0x88];
+pub(crate) const OK: &[u8] = &[0x88];
 
-const FRAMED: &str = "routes: [{upstream: {url: UPSTREAM, protocol: http2}}]";
+pub(crate) const FRAMED: &str = "routes: [{upstream: {url: UPSTREAM, protocol: http2}}]";
 
 #[test]
 fn a_goaway_below_a_stream_has_its_request_repeated_whatever_the_method_p38() {

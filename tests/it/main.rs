@@ -20,6 +20,7 @@ mod grpc;
 mod guard;
 mod http2;
 mod http2_losses;
+mod http2_streams;
 mod http2_upstream;
 mod init;
 mod intermediary;

@@ -48,14 +48,9 @@ const FRAME: u32 = 64 * 1024;
 /// How often a connection is looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// With streams open and nothing received for so long, the upstream is asked whether it is there …
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// … and not again for so long, as gRPC servers hang up on clients that ask more often …
+/// An upstream that was asked whether it is there is not asked again for so long, as gRPC servers hang
+/// up on clients that ask more often.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// … and after so long without a reply the connection counts as dead.
-const REPLY: Duration = Duration::from_secs(10);
 
 /// How connections to one upstream are set up.
 #[derive(Debug)]
@@ -64,6 +59,9 @@ pub(super) struct Settings {
     most_fields: usize,
     /// Longest wait for the upstream's first word.
     connect: Duration,
+    /// With streams open and nothing received for so long, the upstream is asked whether it is
+    /// there; after a third of that without a reply the connection counts as dead.
+    silence: Duration,
     /// Nothing but HTTP/2 will do.
     required: bool,
 }
@@ -78,7 +76,13 @@ impl Settings {
             .max_frame_size(FRAME)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(limits.head_size.0).unwrap_or(u32::MAX));
-        Self { builder, most_fields: limits.head_fields, connect: limits.connect.0, required }
+        Self {
+            builder,
+            most_fields: limits.head_fields,
+            connect: limits.connect.0,
+            silence: limits.silence.0,
+            required,
+        }
     }
 }
 
@@ -129,7 +133,8 @@ impl Connection {
         });
         connection.waiting.inc();
         let weak = Arc::downgrade(&connection);
-        let care = Care { connection: weak, shop: Arc::clone(shop), received };
+        let silence = settings.silence;
+        let care = Care { connection: weak, shop: Arc::clone(shop), silence, received };
         drop(shop.shutdown.spawn(async move {
             let end = tokio::select! {
                 end = driver => end,
@@ -183,6 +188,7 @@ struct Care {
     /// Held by those who use it: it is to end without them.
     connection: Weak<Connection>,
     shop: Arc<Shop>,
+    silence: Duration,
     /// Bytes received, modulo 2^64.
     received: Arc<AtomicU64>,
 }
@@ -194,7 +200,8 @@ impl Care {
         let mut heard = self.received.load(Relaxed);
         let (mut last_heard, mut last_asked) = (Moment::now(), None::<Moment>);
         let mut last_used = last_heard;
-        let look = LOOK.min(self.shop.idle / 4).max(Duration::from_millis(10));
+        let look = LOOK.min(self.shop.idle / 4).min(self.silence / 8);
+        let look = look.max(Duration::from_millis(10));
         loop {
             tokio::time::sleep(look).await;
             let now = Moment::now();
@@ -213,11 +220,11 @@ impl Care {
                 share::retire(&self.shop, &self.connection);
             }
             drop(connection);
-            let asks = now.since(last_heard) >= SILENCE
+            let asks = now.since(last_heard) >= self.silence
                 && last_asked.is_none_or(|asked| now.since(asked) >= PATIENCE);
             if asks {
                 last_asked = Some(now);
-                if !replies(&mut ping).await {
+                if !replies(&mut ping, self.silence / 3).await {
                     tracing::debug!("an upstream no longer answers");
                     return;
                 }
@@ -238,9 +245,9 @@ impl Drop for Care {
 }
 
 /// Whether a PING is answered in time.
-async fn replies(ping: &mut PingPong) -> bool {
+async fn replies(ping: &mut PingPong, longest: Duration) -> bool {
     let reply = pin!(ping.ping(Ping::opaque()));
-    matches!(tokio::time::timeout(REPLY, reply).await, Ok(Ok(_)))
+    matches!(tokio::time::timeout(longest, reply).await, Ok(Ok(_)))
 }
 
 /// A connection of which it is known how much was received.

@@ -6,12 +6,6 @@ use std::time::Duration;
 use super::super::{LINGER, Limits};
 use super::{BodyState, Phase, Verdict, Watch};
 
-/// After so long a silence a client with open streams is asked whether it is still there …
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// … and has so long to say anything.
-const REPLY: Duration = Duration::from_secs(20);
-
 impl Watch {
     /// What the limits say about the connection now.
     pub(in super::super) fn judge(&self, limits: &Limits) -> Verdict {
@@ -41,7 +35,7 @@ impl Watch {
             return Verdict::None;
         }
         if self.is(Phase::Streams) {
-            return self.judge_silence(over);
+            return self.judge_silence(limits.silence.0, over);
         }
         let limit = if self.is(Phase::New) {
             limits.head.0
@@ -66,12 +60,13 @@ impl Watch {
         Verdict::None
     }
 
-    /// A client that is gone says nothing, and neither does one that waits for an event.
-    fn judge_silence(&self, over: impl Fn(u64, Duration) -> bool) -> Verdict {
+    /// A client that is gone says nothing, and neither does one that waits for an event. Once it
+    /// is asked it has two thirds of the `silence` to say anything.
+    fn judge_silence(&self, silence: Duration, over: impl Fn(u64, Duration) -> bool) -> Verdict {
         let silent = self.read_since.load(Relaxed);
-        if over(silent, SILENCE + REPLY) {
+        if over(silent, silence + silence * 2 / 3) {
             Verdict::Close
-        } else if over(silent, SILENCE) {
+        } else if over(silent, silence) {
             Verdict::Ask
         } else {
             Verdict::None

@@ -5,12 +5,13 @@
 //! judges all connections a few times a second and wakes those whose time is over.
 
 mod judge;
+mod rest;
 mod source;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use atomic_waker::AtomicWaker;
@@ -102,6 +103,8 @@ pub struct Watch {
     read_ahead: AtomicBool,
     /// Somebody reads the body of a client that waits for a go-ahead (HTTP/2).
     called: AtomicBool,
+    /// What of the request's body nobody reads any more (HTTP/2).
+    rest: Mutex<Option<h2::RecvStream>>,
     verdict: AtomicU8,
     draining: AtomicBool,
     reset: AtomicBool,
@@ -124,6 +127,7 @@ impl Watch {
             source_limit: AtomicU64::new(0),
             read_ahead: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            rest: Mutex::default(),
             verdict: AtomicU8::new(Verdict::None as u8),
             draining: AtomicBool::new(false),
             reset: AtomicBool::new(false),
@@ -273,7 +277,8 @@ impl Watch {
         self.enter(if any { Phase::Streams } else { Phase::Quiet });
     }
 
-    /// The end of an HTTP/2 connection is told; it has a moment to reach the client.
+    /// The end of an HTTP/2 connection is told, or a stream's answer is sent; it has a moment to
+    /// reach the client.
     pub(super) fn leave(&self) {
         self.verdict.store(Verdict::None as u8, Relaxed);
         self.enter(Phase::Lingering);

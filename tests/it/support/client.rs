@@ -151,6 +151,12 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Everything up to this end, or to that of the connection, clean or not.
+    pub(crate) fn until_closed_or(&mut self, end: &[u8]) -> Vec<u8> {
+        while !self.buffer.ends_with(end) && self.more().is_ok_and(|count| count > 0) {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Whether the sidecar has closed the connection, cleanly or not, without a further byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.until_closed() {

@@ -11,7 +11,7 @@ use bearerd::server::{Counters, Listener, workers};
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry::metrics::Metrics;
 use bearerd::token::Tokens;
-use bearerd::vocab::Text;
+use bearerd::vocab::{Period, Text};
 
 use super::{Client, PATIENCE, Upstream};
 
@@ -41,6 +41,11 @@ impl Sidecar {
     /// A sidecar with a configuration, in which `UPSTREAM` stands for the upstream's URL. Without
     /// `routes` it has the usual one.
     pub(crate) fn start(upstream: &Upstream, yaml: &str) -> Self {
+        Self::asking(upstream, yaml, None)
+    }
+
+    /// The same, which asks silent peers over HTTP/2 sooner whether they are there.
+    pub(crate) fn asking(upstream: &Upstream, yaml: &str, silence: Option<Duration>) -> Self {
         let mut yaml = yaml.to_owned();
         if !yaml.contains("routes:") {
             yaml.push_str(ROUTES);
@@ -48,7 +53,10 @@ impl Sidecar {
         let yaml = yaml.replace("UPSTREAM", &upstream.url());
         let loaded = config::parse(&yaml, Overrides::default())
             .unwrap_or_else(|problems| panic!("{:?}", problems.sorted()));
-        let config = loaded.config;
+        let mut config = loaded.config;
+        if let Some(silence) = silence {
+            config.limits.silence = Period(silence);
+        }
         let metrics = Arc::new(Metrics::new().unwrap());
         let shutdown = Shutdown::new();
         let tokens = Tokens::new(loaded.plans, &Tokens::default(), &metrics, &shutdown);
