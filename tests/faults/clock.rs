@@ -22,7 +22,8 @@ fn nothing_that_decides_about_time_reads_the_wall_clock_f31() {
     for path in [
         "token/schedule.rs",
         "token/purse.rs",
-        "token/handle.rs",
+        "token/handle/mod.rs",
+        "token/handle/demand.rs",
         "token/present.rs",
         "token/grant.rs",
     ] {
