@@ -121,6 +121,11 @@ impl Lease {
         self.0.as_deref_mut()
     }
 
+    /// Where tasks that see to the connection are born.
+    pub(super) fn tasks(&self) -> Option<&Shutdown> {
+        self.0.as_deref().map(|wire| &wire.shop.shutdown)
+    }
+
     pub(super) fn connection(&self) -> Option<&Connection> {
         self.0.as_deref().map(|wire| &wire.connection)
     }

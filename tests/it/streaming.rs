@@ -174,6 +174,92 @@ fn an_early_answer_is_passed_on_and_the_upload_ends() {
     assert_eq!(upstream.connections(), 3);
 }
 
+/// An upstream that answers at once with so many bytes, while it reads as many.
+fn both_at_once(size: usize) -> Upstream {
+    Upstream::run(move |conversation| {
+        loop {
+            let head = conversation.head()?;
+            if !head.start.starts_with("POST") {
+                conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+                continue;
+            }
+            let mut down = conversation.stream.try_clone()?;
+            let answer = std::thread::spawn(move || {
+                let head = if head.start.contains("/chunked") {
+                    format!("transfer-encoding: chunked\r\n\r\n{size:x}\r\n")
+                } else {
+                    format!("content-length: {size}\r\n\r\n")
+                };
+                down.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes())?;
+                down.write_all(&pattern(size))?;
+                if head.contains("chunked") { down.write_all(b"\r\n0\r\n\r\n") } else { Ok(()) }
+            });
+            assert!(conversation.take(size)? == pattern(size));
+            answer.join().unwrap()?;
+        }
+    })
+}
+
+#[test]
+fn a_client_that_reads_nothing_before_it_has_sent_everything_is_served_p19() {
+    // More than all systems and programs on the way hold.
+    const SIZE: usize = 24 * 1024 * 1024;
+    for target in ["/length", "/chunked"] {
+        let upstream = both_at_once(SIZE);
+        let sidecar = Sidecar::limited(&upstream, "write_idle: 2s");
+        let mut client = sidecar.client();
+        let length = format!("Content-Length: {SIZE}");
+        client.request(&[&format!("POST {target} HTTP/1.1"), "Host: localhost", &length]);
+        for piece in pattern(SIZE).chunks(SIZE / 16) {
+            // Longer in all than it may take nothing; what it sends says that it is there.
+            std::thread::sleep(Duration::from_millis(200));
+            client.send(piece);
+        }
+        let answer = client.answer();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.body == pattern(SIZE));
+        assert_eq!(client.get("/").text(), "ok");
+        assert_eq!(upstream.connections(), 1, "{target}");
+        let active = "bearerd_upstream_connections{route=\"route-1\",state=\"active\"}";
+        sidecar.await_metric(active, 0.0);
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_beside_its_upload_never_looks_whole_p12_p19() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nno size",
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
+    ] {
+        let upstream = Upstream::run(move |conversation| {
+            conversation.head()?;
+            conversation.send(answer)
+        });
+        let sidecar = Sidecar::before(&upstream);
+        let mut client = sidecar.client();
+        client.request(&["POST / HTTP/1.1", "Host: localhost", "Content-Length: 100"]);
+        client.send("x").head();
+        let rest = client.until_closed_or(b"0\r\n\r\n");
+        assert!(!rest.ends_with(b"0\r\n\r\n") && rest.len() < 100, "{answer}: {rest:?}");
+    }
+    // The client's body breaks off, behind the beginning of the answer.
+    let upstream = Upstream::run(|conversation| {
+        conversation.head()?;
+        conversation.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")?;
+        conversation.request().map(drop)
+    });
+    let sidecar = Sidecar::before(&upstream);
+    let mut client = sidecar.client();
+    client.request(&["POST / HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked"]);
+    client.send("1\r\nx\r\n").head();
+    client.send("no size\r\n");
+    assert!(!client.until_closed_or(b"0\r\n\r\n").ends_with(b"0\r\n\r\n"));
+    let active = "bearerd_upstream_connections{route=\"route-1\",state=\"active\"}";
+    sidecar.await_metric(active, 0.0);
+    assert!(upstream.requests().is_empty(), "half a request looked whole");
+}
+
 #[test]
 fn a_refusal_while_the_body_is_still_coming_reaches_the_client() {
     let upstream = Upstream::gone();

@@ -110,8 +110,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.lasts = false;
     }
 
-    /// Sends a request and waits for the head of its answer. The rest of the request's body goes
-    /// out while the answer is read.
+    /// Sends a request and waits for the head of its answer. What is left of the request's body then
+    /// goes out by [`Self::poll_upload`].
     ///
     /// # Errors
     /// The exchange broke off; the connection is of no further use.
@@ -126,7 +126,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Cut>> {
-        self.poll_outgoing(cx)?;
+        self.poll_upload(cx)?;
         loop {
             while self.input.len() > self.seen {
                 let found = head::read(&self.input, self.seen, self.settings.most);
@@ -187,7 +187,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if self.framing.is_over() {
             return Poll::Ready(Ok(Part::End));
         }
-        self.poll_outgoing(cx)?;
         loop {
             let part = self.framing.take(&mut self.input).map_err(Cut::Malformed)?;
             if !matches!(part, Part::More) {
@@ -226,8 +225,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.framing.left()
     }
 
+    /// Whether part of the request is still to be sent.
+    pub(super) fn uploads(&self) -> bool {
+        !self.outgoing.is_over()
+    }
+
     /// Sends on. An upstream that takes no more may have answered, so that this is no failure.
-    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Result<(), Cut> {
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Cut> {
         if self.outgoing.is_over() {
             return Ok(());
         }

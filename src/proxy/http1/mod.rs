@@ -11,6 +11,7 @@ mod connection;
 pub(super) mod fuzz;
 mod head;
 mod input;
+mod relay;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 pub(super) use self::connection::{Connection, Settings};
+use self::relay::Relay;
 pub(super) use self::request::Outgoing;
 use super::download::Cut;
 use super::pool::Lease;
@@ -30,6 +32,8 @@ use crate::vocab::Moment;
 #[derive(Debug)]
 pub(super) struct Body {
     lease: Option<Lease>,
+    /// Who sees to it in place of the connection, where the request's body is still on its way.
+    relay: Option<Box<Relay>>,
     /// Every byte has come; said by the connection as long as it is here.
     complete: bool,
 }
@@ -37,7 +41,7 @@ pub(super) struct Body {
 impl Body {
     /// The body of the answer whose head came over this connection.
     pub(super) const fn over(lease: Lease) -> Self {
-        Self { lease: Some(lease), complete: false }
+        Self { lease: Some(lease), relay: None, complete: false }
     }
 
     fn connection(&self) -> Option<&Connection> {
@@ -58,6 +62,7 @@ impl Body {
     /// Gives the connection back if the exchange is complete, and closes it otherwise.
     pub(super) fn release(&mut self, now: Moment) {
         self.complete = self.is_complete();
+        self.relay = None;
         if let Some(lease) = self.lease.take() {
             lease.give_back(now);
         }
@@ -71,26 +76,41 @@ impl Body {
 
     /// Whether [`Self::release`] has something to give back or to close.
     pub(super) const fn is_held(&self) -> bool {
-        self.lease.is_some()
+        self.lease.is_some() || self.relay.is_some()
     }
 
     /// Whether every byte has come.
     pub(super) fn is_complete(&self) -> bool {
-        self.connection().map_or(self.complete, Connection::is_over)
+        match &self.relay {
+            Some(relay) => relay.left() == Some(0),
+            None => self.connection().map_or(self.complete, Connection::is_over),
+        }
     }
 
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(relay) = &mut self.relay {
+            return relay.poll_frame(cx);
+        }
         match self.connection_mut() {
+            Some(connection) if connection.uploads() => self.poll_relayed(cx),
             Some(connection) => connection.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
+    fn poll_relayed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(relay) = self.lease.take().and_then(Relay::of) else { return Poll::Ready(None) };
+        self.relay.insert(Box::new(relay)).poll_frame(cx)
+    }
+
     pub(super) fn size_hint(&self) -> SizeHint {
-        let left = self.connection().and_then(Connection::left);
+        let left = match &self.relay {
+            Some(relay) => relay.left(),
+            None => self.connection().and_then(Connection::left),
+        };
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

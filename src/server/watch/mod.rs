@@ -232,6 +232,9 @@ impl Watch {
             self.enter(Phase::Head);
         } else if self.body.load(Relaxed) == BodyState::Whole as u8 {
             self.read_ahead.store(true, Relaxed);
+        } else if self.write_since.load(Relaxed) != 0 {
+            // Who sends is there, and may read what it has not taken yet once it has sent all.
+            self.write_since.store(self.clock.now(), Relaxed);
         }
     }
 
