@@ -104,6 +104,21 @@ fn a_listed_origin_reads_why_it_was_refused_and_no_other_does_p40() {
 }
 
 #[test]
+fn an_origin_that_another_route_lists_reads_nothing_of_this_one_s1_p40() {
+    let upstream = Upstream::ok();
+    let routes = "{upstream: UPSTREAM, cors: {origins: ['http://localhost:5173']}}, \
+                  {upstream: UPSTREAM, match: {path: /other/}}";
+    let sidecar = with_routes(&upstream, routes);
+    let mut client = sidecar.client();
+    let answer = ask(&mut client, "GET /other/", &[LISTED]);
+    assert_eq!(answer.refusal(), "origin");
+    assert!(!answer.head.has("access-control-allow-origin"));
+    assert_eq!(upstream.connections(), 0);
+    let answer = ask(&mut client, "GET /", &[LISTED]);
+    assert_eq!(answer.head.one("access-control-allow-origin"), "http://localhost:5173");
+}
+
+#[test]
 fn a_route_without_cors_grants_nothing_s1() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\ncontent-length: 2\r\n\r\nok",

@@ -104,9 +104,9 @@ fn fields_between_neighbours_end_here_both_ways() {
 #[test]
 fn trailers_are_relayed_but_bear_no_credentials() {
     let upstream = Upstream::answering(
-        "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, Content-Length, grpc-status\r\n\
+        "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Echo, Set-Cookie, Content-Length, grpc-status\r\n\
          Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nSet-Cookie: a=1\r\n\
-         Content-Length: 5\r\ngrpc-status: 0\r\n\r\n",
+         X-Echo: got secret-credential\r\nContent-Length: 5\r\ngrpc-status: 0\r\n\r\n",
     );
     let sidecar = Sidecar::start(&upstream, ROUTES);
     let mut client = sidecar.client();
@@ -119,7 +119,7 @@ fn trailers_are_relayed_but_bear_no_credentials() {
         "Transfer-Encoding: chunked",
     ]);
     client.send("2\r\nhi\r\n0\r\nX-Sum: 2\r\nAuthorization: theirs\r\nX_Api_Key: theirs\r\n");
-    let answer = client.send("Organization: theirs\r\n\r\n").answer();
+    let answer = client.send("Organization: theirs\r\nX-Unannounced: 1\r\n\r\n").answer();
     let names = |trailers: &[(String, Vec<u8>)]| -> Vec<String> {
         trailers.iter().map(|(name, _)| name.clone()).collect()
     };
