@@ -14,6 +14,8 @@ mod period;
 mod pointer;
 mod problem;
 mod secret;
+#[cfg(test)]
+pub(crate) mod seeds;
 mod size;
 mod text;
 mod url;

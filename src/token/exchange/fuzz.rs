@@ -166,16 +166,7 @@ pub fn retry_after(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    fn replay(target: &str, run: fn(&[u8])) {
-        let seeds =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-        let mut count = 0;
-        for entry in std::fs::read_dir(seeds).unwrap() {
-            run(&std::fs::read(entry.unwrap().path()).unwrap());
-            count += 1;
-        }
-        assert!(count > 10, "{count} seeds of {target}");
-    }
+    use crate::vocab::seeds::replay;
 
     #[test]
     fn the_seeds_hold() {
