@@ -1,6 +1,9 @@
 //! The upstream's half of an exchange. Everything about its connections is behind
 //! [`Upstream::send`].
 
+#[cfg(test)]
+mod tests;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -366,65 +369,5 @@ impl Site {
     /// it may have come to know HTTP/2.
     fn asks(&self, head: &Outbound<'_>) -> bool {
         self.sharing.is_some() && !self.demands.load(Relaxed) && !head.is_upgrade()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::server::Peer;
-    use crate::telemetry::metrics::Metrics;
-    use crate::vocab::RouteName;
-
-    /// Returns when the upstream has been sent a request.
-    async fn asked(listener: &TcpListener, is_http2: bool) {
-        let (mut tcp, _) = listener.accept().await.unwrap();
-        if is_http2 {
-            let mut connection = h2::server::handshake(tcp).await.unwrap();
-            connection.accept().await.unwrap().unwrap();
-        } else {
-            assert_ne!(tcp.read(&mut [0]).await.unwrap(), 0);
-        }
-    }
-
-    async fn late(protocol: &str) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let yaml = format!("{{url: 'http://{address}/', protocol: {protocol}}}");
-        let origin: Origin = serde_yaml::from_str(&yaml).unwrap();
-        let metrics = Metrics::new().unwrap().route(&RouteName::parse("r").unwrap(), &[]);
-        let (limits, shutdown) = (Limits::default(), Shutdown::new());
-        let upstream =
-            Upstream::new(&origin, &tls::Settings::default(), &limits, &metrics, &shutdown);
-        let upstream = upstream.unwrap();
-        let peer = Peer::unwatched(address);
-        let request = Request::get("/").header("host", "a").body(Upload::empty()).unwrap();
-        let mut request = Some(request);
-        let mut asked = pin!(asked(&listener, protocol == "http2"));
-        let now = Moment::now();
-        // The time is over while the connection is opened.
-        let sending = upstream.send(&mut request, Some(now), Over::Any, now, &peer.watch);
-        let outcome = tokio::select! {
-            () = &mut asked => panic!("{protocol}: sent"),
-            outcome = sending => outcome,
-        };
-        assert!(matches!(outcome, Err(Failure::Stale)), "{protocol}: {outcome:?}");
-        assert!(request.is_some(), "{protocol}: it can be sent with another credential");
-        let later = tokio::time::timeout(Duration::from_millis(50), asked).await;
-        assert!(later.is_err(), "{protocol}: sent later");
-        shutdown.close();
-    }
-
-    #[test]
-    fn nothing_is_sent_once_the_credentials_time_is_over() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        for protocol in ["http1", "http2"] {
-            runtime.block_on(late(protocol));
-        }
     }
 }

@@ -208,7 +208,6 @@ impl Outbound<'_> {
     /// Says who sends the request, by whom, and over what connection: the fields of a proxy.
     fn announce(&self, host: Option<&HeaderValue>, is_empty: bool, out: &mut impl Sink) {
         self.rules.teller.tell(&self.stripped.fields, host, self.peer, |name, value| {
-            // Only these could be injected as well.
             if !self.presented.replaces(name) {
                 out.put(name, value);
             }
@@ -221,7 +220,12 @@ impl Outbound<'_> {
             };
             out.put(&VIA, own);
         }
-        self.span.announce(|name, value| out.put(name, value));
+        // Beside what tells of the client only these could be injected as well.
+        self.span.announce(|name, value| {
+            if !self.presented.replaces(name) {
+                out.put(name, value);
+            }
+        });
         // An empty body that the client announced means something on a POST.
         if is_empty && self.found.has(Survey::CONTENT_LENGTH) {
             out.put(&CONTENT_LENGTH, &ZERO);
