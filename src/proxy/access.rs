@@ -88,11 +88,12 @@ impl Access {
         } else {
             Cow::Owned(format!("{base}{rest}"))
         };
-        let any = |judges: &[Judge], read: fn(&str) -> Cow<'_, str>| {
-            let (asked, sent) = (read(path), read(&sent));
-            judges.iter().any(|judge| judge.applies(head, &asked, &sent, read))
+        let any = |judges: &[Judge], reading: Reading| {
+            let (asked, sent) = (reading.path(path), reading.path(&sent));
+            judges.iter().any(|judge| judge.applies(head, &asked, &sent, reading))
         };
-        !any(&self.deny, widest) && (self.allow.is_empty() || any(&self.allow, narrowest))
+        !any(&self.deny, Reading::Widest)
+            && (self.allow.is_empty() || any(&self.allow, Reading::Narrowest))
     }
 }
 
@@ -110,19 +111,70 @@ impl Judge {
         }
     }
 
-    fn applies(
-        &self,
-        head: &Parts,
-        asked: &str,
-        sent: &str,
-        read: fn(&str) -> Cow<'_, str>,
-    ) -> bool {
+    fn applies(&self, head: &Parts, asked: &str, sent: &str, reading: Reading) -> bool {
         let by_path = self.path.as_deref().is_none_or(|prefix| {
-            let prefix = &*read(prefix);
+            let prefix = &*reading.path(prefix);
             prefix.is_empty() || target::is_under(asked, prefix) || target::is_under(sent, prefix)
         });
-        let by_method = self.methods.is_empty() || self.methods.contains(&head.method);
-        by_path && by_method && self.query.as_deref().is_none_or(|name| has_parameter(head, name))
+        let by_method = self.methods.is_empty() || reading.is_by(head, &self.methods);
+        by_path && by_method && self.query.as_deref().is_none_or(|name| reading.has(head, name))
+    }
+}
+
+/// How a request is read, of which servers differ.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    /// As any of them may: for what is denied.
+    Widest,
+    /// As all of them do: for what is allowed.
+    Narrowest,
+}
+
+/// Fields by which many frameworks let a POST pass for another method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+impl Reading {
+    fn path(self, path: &str) -> Cow<'_, str> {
+        match self {
+            Self::Widest => widest(path),
+            Self::Narrowest => percent_decode_str(path).decode_utf8_lossy(),
+        }
+    }
+
+    /// Whether the request is by one of these methods, which are in upper case.
+    fn is_by(self, head: &Parts, methods: &[Method]) -> bool {
+        let values = OVERRIDES.iter().flat_map(|name| head.headers.get_all(*name));
+        let mut others = values.map(|value| value.as_bytes().trim_ascii());
+        match self {
+            Self::Widest => {
+                let lists = |text: &[u8]| {
+                    methods.iter().any(|one| one.as_str().as_bytes().eq_ignore_ascii_case(text))
+                };
+                lists(head.method.as_str().as_bytes()) || others.any(lists)
+            }
+            Self::Narrowest => {
+                let lists = |text: &[u8]| methods.iter().any(|one| one.as_str().as_bytes() == text);
+                methods.contains(&head.method) && others.all(lists)
+            }
+        }
+    }
+
+    /// Whether the query has a parameter of this name. In the widest reading one that cannot be
+    /// decoded might be it.
+    fn has(self, head: &Parts, name: &str) -> bool {
+        let Some(query) = head.uri.query() else { return false };
+        let key = |pair: &str| pair.split('=').next().unwrap_or_default().replace('+', " ");
+        match self {
+            Self::Widest => query.split(['&', ';']).map(key).any(|key| {
+                let Ok(key) = percent_decode_str(&key).decode_utf8() else { return true };
+                let plain = key.split('[').next().unwrap_or_default().trim();
+                [key.trim(), plain].iter().any(|key| key.eq_ignore_ascii_case(name))
+            }),
+            Self::Narrowest => query
+                .split('&')
+                .map(key)
+                .any(|key| percent_decode_str(&key).decode_utf8().is_ok_and(|key| key == name)),
+        }
     }
 }
 
@@ -146,23 +198,6 @@ pub(super) fn widest(path: &str) -> Cow<'_, str> {
         .map(|segment| segment.trim_end_matches(|c: char| c == '.' || c.is_whitespace()))
         .collect();
     Cow::Owned(segments.join("/"))
-}
-
-/// The reading that every server shares: decoded once.
-fn narrowest(path: &str) -> Cow<'_, str> {
-    percent_decode_str(path).decode_utf8_lossy()
-}
-
-/// Whether the query has a parameter of this name. One that cannot be decoded might be it.
-fn has_parameter(head: &Parts, name: &str) -> bool {
-    let Some(query) = head.uri.query() else { return false };
-    query.split(['&', ';']).any(|pair| {
-        let key = pair.split('=').next().unwrap_or_default().replace('+', " ");
-        match percent_decode_str(&key).decode_utf8() {
-            Ok(key) => key.trim() == name || key.split('[').next() == Some(name),
-            Err(_) => true,
-        }
-    })
 }
 
 #[cfg(test)]
@@ -227,7 +262,46 @@ mod tests {
         {
             assert!(!permits(&access, "POST", target), "{target}");
         }
+        for target in ["/x?Method=GET", "/x?a=1;method=GET", "/x?+method+=GET"] {
+            assert!(!permits(&access, "POST", target), "{target}");
+        }
         assert!(permits(&access, "POST", "/x?methods=1"));
+    }
+
+    #[test]
+    fn a_parameter_allows_only_where_every_server_finds_it() {
+        let access = access("[{query: id}]", "[]");
+        assert!(permits(&access, "GET", "/x?a=1&id=2") && permits(&access, "GET", "/x?%69d"));
+        for target in ["/x", "/x?%ff=1", "/x?ID=1", "/x?a;id=1", "/x?id[]=1"] {
+            assert!(!permits(&access, "GET", target), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_method_is_what_any_server_may_take_it_for() {
+        let by = |access: &Access, method: &str, over: &[&str]| {
+            let mut request = http::Request::builder().method(method).uri("/x");
+            for value in over {
+                request = request.header("X-HTTP-Method-Override", *value);
+            }
+            access.permits(&request.body(()).unwrap().into_parts().0, "", "")
+        };
+        let deny = access("[]", "[{methods: [DELETE]}]");
+        let allow = access("[{methods: [GET, post]}]", "[]");
+        for access in [&deny, &allow] {
+            assert!(by(access, "GET", &[]) && by(access, "POST", &[]));
+            assert!(by(access, "POST", &["GET"]));
+            for (method, over) in [
+                ("DELETE", &[][..]),
+                ("delete", &[]),
+                ("POST", &["DELETE"]),
+                ("POST", &["delete "]),
+                ("POST", &["GET", "DELETE"]),
+            ] {
+                assert!(!by(access, method, over), "{method} {over:?}");
+            }
+        }
+        assert!(!by(&allow, "get", &[]) && !by(&allow, "POST", &["get"]));
     }
 
     #[test]

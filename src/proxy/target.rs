@@ -136,28 +136,33 @@ pub(super) fn rewritten(target: &PathAndQuery, cut: &str, base: &str) -> Option<
 }
 
 /// Removes the parameters named `keys` from the query; the rest stays byte for byte. True if
-/// there were any.
+/// there were any. Some servers part parameters by `;` as well, and some ignore case.
 ///
 /// # Errors
 /// A parameter whose name cannot be decoded: it might be one of them (S20).
 pub(super) fn strip_query(head: &mut Parts, keys: &[Box<str>]) -> Result<bool, Refusal> {
     let Some(query) = head.uri.query() else { return Ok(false) };
-    let mut kept = Vec::new();
-    let mut removed = false;
-    for pair in query.split('&') {
+    let mut kept = String::with_capacity(query.len());
+    let (mut removed, mut is_dangling) = (false, false);
+    for part in query.split_inclusive(['&', ';']) {
+        let pair = part.strip_suffix(['&', ';']).unwrap_or(part);
         let name = decoded_name(pair.split('=').next().unwrap_or_default())?;
-        if keys.iter().any(|key| key.as_bytes() == name) {
+        if keys.iter().any(|key| key.as_bytes().eq_ignore_ascii_case(&name)) {
             removed = true;
+            is_dangling = pair == part;
         } else {
-            kept.push(pair);
+            kept.push_str(part);
         }
     }
     if !removed {
         return Ok(false);
     }
+    if is_dangling {
+        // What parted it from the one before.
+        kept.pop();
+    }
     let path = head.uri.path();
-    let target =
-        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
     head.uri = Uri::try_from(target).map_err(|_| Refusal::Query)?;
     Ok(true)
 }
@@ -286,6 +291,10 @@ mod tests {
             ("/p?a=1&access_token=x&b=%20&&c", "/p?a=1&b=%20&&c"),
             ("/p?access_token=x", "/p"),
             ("/p?access%5Ftoken=x&y", "/p?y"),
+            ("/p?a=1&access_token=x", "/p?a=1"),
+            ("/p?a=1;access_token=x;b=2", "/p?a=1;b=2"),
+            ("/p?Access_Token=x&a;b", "/p?a;b"),
+            ("/p?a=1&access_token=x&", "/p?a=1&"),
             ("/p?xaccess_token=1&q=access_token", "/p?xaccess_token=1&q=access_token"),
             ("/p?a=%", "/p?a=%"),
             ("/p?", "/p?"),

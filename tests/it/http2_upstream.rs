@@ -69,6 +69,20 @@ fn a_request_arrives_as_http2_has_it_p36() {
 }
 
 #[test]
+fn an_answer_with_two_lengths_is_refused_p15() {
+    let upstream = Http2::run(|mut exchange| async move {
+        let mut head = Response::new(());
+        for _ in 0..2 {
+            head.headers_mut().append("content-length", HeaderValue::from_static("2"));
+        }
+        let mut body = exchange.respond.send_response(head, false).unwrap();
+        body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+    });
+    let answer = before(&upstream).client().get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-invalid"));
+}
+
+#[test]
 fn answers_without_a_body_stay_without_one_p11() {
     let upstream = Http2::run(|mut exchange| async move {
         let status = if exchange.request.method() == "HEAD" { 200 } else { 204 };
