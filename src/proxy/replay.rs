@@ -53,16 +53,14 @@ impl Keep {
     /// The body once more, if all of it was kept.
     pub(super) fn again(&self) -> Option<Upload> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.whole && !kept.lost).then(|| {
-            let kept = Store { chunks: kept.chunks.clone(), next: 0, left: kept.size };
-            Upload(Some(Box::new(Flow::Kept(kept))))
-        })
+        (kept.whole && !kept.lost)
+            .then(|| Upload(Some(Box::new(Flow::Kept(Store::of(kept.chunks.clone()))))))
     }
 
     /// What has gone by so far, if all of it was kept.
     fn so_far(&self) -> Option<Store> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (!kept.lost).then(|| Store { chunks: kept.chunks.clone(), next: 0, left: kept.size })
+        (!kept.lost).then(|| Store::of(kept.chunks.clone()))
     }
 }
 
@@ -87,6 +85,11 @@ struct Store {
 }
 
 impl Store {
+    fn of(chunks: Vec<Bytes>) -> Self {
+        let left = chunks.iter().map(Bytes::len).sum();
+        Self { chunks, next: 0, left }
+    }
+
     fn take(&mut self) -> Option<Bytes> {
         let chunk = self.chunks.get(self.next)?.clone();
         self.next += 1;
@@ -140,12 +143,25 @@ impl Upload {
     /// Chunks that are there.
     #[cfg(test)]
     pub(super) fn kept(chunks: Vec<Bytes>) -> Self {
-        let left = chunks.iter().map(Bytes::len).sum();
-        Self(Some(Box::new(Flow::Kept(Store { chunks, next: 0, left }))))
+        Self(Some(Box::new(Flow::Kept(Store::of(chunks)))))
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// The same body with these `chunks`, which were all that was read of it, before the rest.
+    pub(super) fn behind(self, chunks: Vec<Bytes>) -> Option<Self> {
+        let flow = match self.0 {
+            None if chunks.is_empty() => return Some(Self(None)),
+            // All of it was read.
+            None => Flow::Kept(Store::of(chunks)),
+            Some(flow) => match *flow {
+                Flow::Client(incoming, live) => Flow::Resumed(Store::of(chunks), incoming, live),
+                flow => return Self(Some(Box::new(flow))).rewound(),
+            },
+        };
+        Some(Self(Some(Box::new(flow))))
     }
 
     /// The same body from its beginning, if nothing of it is lost.

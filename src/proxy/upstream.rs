@@ -81,7 +81,7 @@ pub(super) enum Failure {
         /// request.
         unheard: bool,
         /// The body from its beginning, if the upstream says that it did nothing about the
-        /// request.
+        /// request, or got nothing of it.
         unprocessed: Option<Upload>,
         /// By which address.
         site: usize,
@@ -287,7 +287,10 @@ impl Upstream {
                 if !cut.is_upload() {
                     wire.note_silence();
                 }
-                Err(Failure::Lost { cut, unheard, unprocessed: None, site: index })
+                // TLS may have sent part of what it failed to send.
+                let is_sure = unheard && !site.dialer.is_tls();
+                let unprocessed = if is_sure { wire.connection.take_back() } else { None };
+                Err(Failure::Lost { cut, unheard, unprocessed, site: index })
             }
             Err(expired) => {
                 wire.note_silence();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::http2::is_padded;
 use super::watch::Watch;
 
 /// A request's body as it comes from the client.
@@ -71,9 +72,13 @@ impl Inflow {
         let outcome = match self.poll_data(cx) {
             Poll::Ready(Some(outcome)) => Poll::Ready(Some(outcome.map(Frame::data))),
             Poll::Ready(None) => match &mut self.stream {
-                Some(stream) => {
-                    stream.poll_trailers(cx).map(|o| o.map(|t| t.map(Frame::trailers)).transpose())
-                }
+                Some(stream) => stream.poll_trailers(cx).map(|outcome| match outcome {
+                    // A head like that is refused as well.
+                    Ok(Some(fields)) if is_padded(&fields) => {
+                        Some(Err(Reason::PROTOCOL_ERROR.into()))
+                    }
+                    outcome => outcome.map(|fields| fields.map(Frame::trailers)).transpose(),
+                }),
                 None => Poll::Ready(None),
             },
             Poll::Pending => Poll::Pending,

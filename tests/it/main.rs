@@ -41,4 +41,5 @@ mod strip;
 mod sunbird;
 mod support;
 mod tls;
+mod trailers;
 mod upgrade;

@@ -1,11 +1,15 @@
 //! Upstream connections: used again when they may be, and requests repeated only when nothing
 //! can have been done twice (P22–P24; S14, S32).
 
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Sidecar, Upstream, eventually};
+use crate::support::{PATIENCE, Sidecar, Upstream, eventually};
 
 #[test]
 fn connections_are_used_again_and_kept_no_longer_than_told() {
@@ -182,6 +186,91 @@ fn a_post_is_never_sent_twice_over_a_thousand_races() {
     starts.dedup();
     assert_eq!(starts.len(), count, "a POST arrived twice");
     assert!(refused <= 400, "{refused}");
+}
+
+/// Reads up to these last bytes.
+fn read_until(stream: &mut UnixStream, end: &str) -> std::io::Result<String> {
+    let mut all = Vec::new();
+    while !all.ends_with(end.as_bytes()) {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte)?;
+        all.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&all).into_owned())
+}
+
+/// A Unix socket's server that takes nothing more on a connection after a request for `/warm`, and
+/// what else it got.
+fn deaf_after_warming(path: &Path) -> Arc<Mutex<Vec<String>>> {
+    let listener = UnixListener::bind(path).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || -> std::io::Result<()> {
+                loop {
+                    let mut got = read_until(&mut stream, "\r\n\r\n")?;
+                    if got.starts_with("GET /warm") {
+                        // From here on a write to it fails, and nothing tells before.
+                        stream.shutdown(Shutdown::Read)?;
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwarm")?;
+                        std::thread::sleep(PATIENCE);
+                        return Ok(());
+                    }
+                    if got.contains("chunked") {
+                        got += &read_until(&mut stream, "0\r\n\r\n")?;
+                    } else if !got.contains("content-length: 0") {
+                        got += &read_until(&mut stream, "END")?;
+                    }
+                    log.lock().unwrap().push(got);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+                }
+            });
+        }
+    });
+    seen
+}
+
+#[test]
+fn a_request_of_which_nothing_was_written_goes_over_another_connection_p23() {
+    let path = crate::support::file("deaf.sock", "");
+    std::fs::remove_file(&path).unwrap();
+    let seen = deaf_after_warming(&path);
+    let yaml = format!("routes: [{{upstream: 'unix:{}'}}]", path.display());
+    let sidecar = Sidecar::start(&Upstream::gone(), &yaml);
+    let mut client = sidecar.client();
+    let large = "x".repeat(9000);
+    let (small, long) = ("END".to_owned(), format!("{large}END"));
+    let (chunk, chunks) =
+        ("3\r\nEND\r\n0\r\n\r\n".to_owned(), format!("2328\r\n{large}\r\n3\r\nEND\r\n0\r\n\r\n"));
+    let cases = [
+        ("Content-Length: 0", String::new(), 1),
+        ("Content-Length: 3", small.clone(), 1),
+        ("Content-Length: 3", small, 2),
+        ("Content-Length: 9003", long.clone(), 1),
+        ("Content-Length: 9003", long, 3),
+        ("Transfer-Encoding: chunked", chunk.clone(), 1),
+        ("Transfer-Encoding: chunked", chunk, 2),
+        ("Transfer-Encoding: chunked", chunks, 3),
+    ];
+    for (index, (framing, body, parts)) in cases.into_iter().enumerate() {
+        assert_eq!(client.get("/warm").text(), "warm");
+        let start = format!("POST /{index} HTTP/1.1\r\n");
+        let all = format!("{start}Host: localhost\r\n{framing}\r\n\r\n{body}");
+        for part in all.as_bytes().chunks(all.len().div_ceil(parts)) {
+            client.send(part);
+            std::thread::sleep(Duration::from_millis(if parts > 1 { 50 } else { 0 }));
+        }
+        let answer = client.answer();
+        assert_eq!(answer.status(), 200, "{framing} in {parts}: {}", answer.text());
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), index + 1, "{seen:?}");
+        let got = &seen[index];
+        assert!(got.starts_with(&start), "{got}");
+        assert_eq!(got.matches('x').count() >= 9000, body.len() > 9000, "{got}");
+        assert_eq!(got.matches("END").count(), usize::from(!body.is_empty()), "{got}");
+    }
 }
 
 #[test]

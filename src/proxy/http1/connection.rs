@@ -20,6 +20,7 @@ use super::input;
 use super::request::{Outgoing, Unsent};
 use crate::net::io::{Io, Listen};
 use crate::proxy::download::Cut;
+use crate::proxy::replay::Upload;
 use crate::server::Limits;
 
 /// With more connections to an upstream than these in use, each reads little at a time: a
@@ -105,6 +106,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.heard
     }
 
+    /// The request's body from its beginning, if the connection has taken nothing of the request
+    /// and nothing of the body is lost.
+    pub(in crate::proxy) fn take_back(&mut self) -> Option<Upload> {
+        self.outgoing.take_back()
+    }
+
     /// Has the connection closed after this exchange.
     pub(super) const fn last(&mut self) {
         self.lasts = false;
@@ -147,11 +154,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 if status.is_informational() && !self.outgoing.is_over() {
                     return Poll::Ready(Err(Cut::Malformed("switches before it was asked")));
                 }
+                if self.torn {
+                    self.outgoing.give_up();
+                }
                 self.lasts = head.lasts && !self.torn && !status.is_informational();
                 self.framing = if self.outgoing.is_head() { Framing::NONE } else { head.framing };
                 return Poll::Ready(Ok(head.response));
             }
-            let came = ready!(input::poll_little(&mut self.io, cx)).map_err(Cut::Io)?;
+            let came = match input::poll_little(&mut self.io, cx) {
+                // Who takes nothing was asked nothing: an answer would be there already.
+                Poll::Pending if self.torn && !self.outgoing.is_begun() => {
+                    Err(io::ErrorKind::BrokenPipe.into())
+                }
+                came => ready!(came),
+            };
+            let came = came.map_err(Cut::Io)?;
             if came.is_empty() {
                 return Poll::Ready(Err(Cut::Ended));
             }
@@ -239,7 +256,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             Poll::Ready(Err(Unsent::Upload(error))) => Err(Cut::Upload(error)),
             Poll::Ready(Err(Unsent::Length)) => Err(Cut::Length),
             Poll::Ready(Err(Unsent::Io(error))) if is_broken(&error) => {
-                self.outgoing.give_up();
+                // Of what was not begun nothing is lost, should there be no answer either.
+                if self.outgoing.is_begun() {
+                    self.outgoing.give_up();
+                }
                 self.torn = true;
                 self.lasts = false;
                 Ok(())

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
+use super::body::{Framing, Part};
 use crate::proxy::headers::{Outbound, Sink};
 use crate::proxy::replay::Upload;
 use crate::server::Broken;
@@ -54,6 +55,15 @@ pub(in crate::proxy) struct Outgoing {
     trailers: Vec<HeaderName>,
     /// What was written may still be within the connection.
     unflushed: bool,
+    /// There until a byte is written.
+    unbegun: Option<Unbegun>,
+}
+
+/// What of the bytes that are ready is the head, and whether the rest is framed in chunks.
+#[derive(Debug, Clone, Copy)]
+struct Unbegun {
+    head: usize,
+    chunked: bool,
 }
 
 /// How the rest of the body is framed.
@@ -112,6 +122,7 @@ impl Outgoing {
             upload: Upload::empty(),
             trailers: Vec::new(),
             unflushed: false,
+            unbegun: None,
         }
     }
 
@@ -142,8 +153,33 @@ impl Outgoing {
         let trailers = lines.trailers;
         end(&mut bytes, rest);
         let is_head = *method == Method::HEAD;
+        let unbegun = Some(Unbegun { head: bytes.len(), chunked: rest == Rest::Chunks });
         let ready = Ready { bytes, sent: 0 };
-        Self { is_head, ready, rest, upload, trailers, ..Self::nothing() }
+        Self { is_head, ready, rest, upload, trailers, unbegun, ..Self::nothing() }
+    }
+
+    /// Whether any byte of it is written.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.unbegun.is_none()
+    }
+
+    /// The body from its beginning, if no byte of the request is written and nothing of the body
+    /// is lost. There is nothing left to send then.
+    pub(super) fn take_back(&mut self) -> Option<Upload> {
+        let Unbegun { head, chunked } = self.unbegun.take()?;
+        let piece = std::mem::take(&mut self.piece);
+        let mut staged = Bytes::from([self.ready.bytes.get(head..)?, &piece].concat());
+        let upload = std::mem::replace(&mut self.upload, Upload::empty());
+        self.give_up();
+        let mut framing = if chunked { Framing::chunked() } else { Framing::UntilEnd };
+        let mut chunks = Vec::new();
+        loop {
+            match framing.take(&mut staged) {
+                Ok(Part::Data(data)) => chunks.push(data),
+                Ok(Part::End | Part::More) => return upload.behind(chunks),
+                Ok(Part::Trailers(_)) | Err(_) => return None,
+            }
+        }
     }
 
     /// Whether the answer's head is all of the answer.
@@ -278,6 +314,7 @@ impl Outgoing {
 
     /// So many bytes more are written.
     fn advance(&mut self, mut count: usize) {
+        self.unbegun = None;
         let of_ready = count.min(self.ready.left().len());
         self.ready.sent += of_ready;
         if self.ready.left().is_empty() {

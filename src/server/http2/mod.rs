@@ -16,7 +16,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use self::stream::Stream;
 use super::crew::Crew;
@@ -203,12 +203,14 @@ fn is_sound<B>(request: &Request<B>) -> bool {
     if target.is_some_and(|target| !target.path().starts_with('/') && target.as_str() != "*") {
         return false;
     }
+    !is_padded(request.headers())
+}
+
+/// Whether a value begins or ends with a blank.
+pub(super) fn is_padded(fields: &HeaderMap) -> bool {
     let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    request
-        .headers()
-        .values()
-        .map(HeaderValue::as_bytes)
-        .all(|v| !is_blank(v.first()) && !is_blank(v.last()))
+    let mut values = fields.values().map(HeaderValue::as_bytes);
+    values.any(|v| is_blank(v.first()) || is_blank(v.last()))
 }
 
 /// Answers in place of a handler.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use prometheus::IntGauge;
 use script::{End, Script};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -135,6 +136,32 @@ fn an_upstream_that_takes_no_more_may_still_answer_and_is_not_asked_again() {
     let post = request(&Method::POST, upload(&[&[b'x'; 5000]]));
     assert!(matches!(ready(poll(connection.send(outgoing(post)))), Err(Cut::Ended)));
     assert!(!connection.has_heard());
+}
+
+#[test]
+fn a_request_of_which_nothing_was_taken_is_given_back_whole_p23() {
+    const LARGE: &[u8] = &[b'x'; 5000];
+    let all: [&[&'static [u8]]; 4] = [&[], &[b"small"], &[LARGE], &[b"small", b"", LARGE, b"end"]];
+    for chunks in all {
+        let mut script = Script::new([], End::Closed);
+        script.breaks_after = 0;
+        let mut connection = connection(script);
+        let post = request(&Method::POST, upload(chunks));
+        assert!(matches!(ready(poll(connection.send(outgoing(post)))), Err(Cut::Ended)));
+        let mut again = connection.take_back().expect("all of it");
+        let mut body = Vec::new();
+        while let Some(frame) = ready(poll(again.frame())) {
+            body.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        }
+        assert!(body == chunks.concat());
+        assert!(connection.take_back().is_none(), "there is one");
+    }
+    // One byte may be as much as all of them.
+    let mut script = Script::new([], End::Closed);
+    script.breaks_after = 1;
+    let mut connection = connection(script);
+    let sent = ready(poll(connection.send(outgoing(request(&Method::POST, upload(&[b"x"]))))));
+    assert!(matches!(sent, Err(Cut::Ended)) && connection.take_back().is_none());
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl AsyncRead for Script {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.heard() == 0 {
+        if self.heard() == 0 && self.breaks_after > 0 {
             return Poll::Pending;
         }
         let end = self.end;
