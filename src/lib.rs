@@ -30,7 +30,7 @@
 //!
 //! And so: no module but [`config`] and [`vocab::At`] names the YAML crate; nothing but
 //! [`token::present`] builds a credential's header value; in [`proxy`] only
-//! [`proxy::refusal`] names a status code; tasks are born only in [`shutdown`]; only
+//! [`proxy::refusal`] chooses a status code; tasks are born only in [`shutdown`]; only
 //! [`net::tls`] names a crypto provider for TLS; only [`vocab::Moment`] reads a clock by which
 //! anything expires.
 

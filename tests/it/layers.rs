@@ -112,6 +112,20 @@ fn tasks_are_born_only_in_one_place() {
 }
 
 #[test]
+fn in_the_proxy_only_refusals_choose_a_status() {
+    let proxy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy");
+    for path in files(&proxy) {
+        let inside = path.strip_prefix(&proxy).unwrap().display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        // The codec tells by the status where an answer ends.
+        let reads = inside == "refusal.rs" || inside.starts_with("http1/");
+        assert!(reads || !code.contains("StatusCode::"), "{inside}");
+        assert!(inside == "refusal.rs" || !code.contains("status_mut() = StatusCode"), "{inside}");
+    }
+}
+
+#[test]
 fn every_layer_is_named_in_the_map() {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     for module in ORDER.iter().flat_map(|layer| layer.iter()) {

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use bearerd::telemetry::metrics::Metrics;
+
 const README: &str = include_str!("../../README.md");
 
 /// The README and the pages of docs/.
@@ -64,7 +66,7 @@ fn every_yaml_block_is_a_sound_configuration() {
 
 #[test]
 fn every_metric_is_named() {
-    let metrics = bearerd::telemetry::metrics::Metrics::new().unwrap();
+    let metrics = Metrics::new().unwrap();
     let token = bearerd::vocab::TokenName::parse("t").unwrap();
     let route = bearerd::vocab::RouteName::parse("r").unwrap();
     let _token = metrics.token(&token, &["x"]);
@@ -83,8 +85,19 @@ fn every_metric_is_named() {
 
 #[test]
 fn every_slug_is_named() {
-    for slug in bearerd::proxy::refusal::SLUGS {
-        assert!(README.contains(&format!("`{slug}`")), "the README does not name {slug}");
+    let metrics = Metrics::new().unwrap();
+    // The server has answers of its own.
+    bearerd::server::Counters::new(&metrics);
+    let rendered = metrics.render();
+    let reasons = rendered.lines().filter_map(|line| {
+        line.strip_prefix("bearerd_rejected_total{reason=\"")?.split('"').next()
+    });
+    let slugs: Vec<&str> = reasons.chain(bearerd::proxy::refusal::SLUGS).collect();
+    assert!(slugs.len() > bearerd::proxy::refusal::SLUGS.len() + 5, "{slugs:?}");
+    // The first table that has the column, as other words stand in backquotes too.
+    let table = README.split("| slug | status | |").nth(1).unwrap().split("\n\n").next().unwrap();
+    for slug in slugs {
+        assert!(table.contains(&format!("`{slug}`")), "the README does not name {slug}");
     }
 }
 
