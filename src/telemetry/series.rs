@@ -128,8 +128,11 @@ impl RouteMetrics {
 pub struct MethodMetrics {
     /// Durations.
     pub seconds: Histogram,
+    /// Answers with 200, which are there from the start.
+    pub(super) fine: IntCounter,
     /// One counter a status code from 100 to 599, made at its first use; the last is for others.
-    pub(super) codes: [OnceLock<IntCounter>; OTHER_CODE + 1],
+    /// The table, of 8 KiB, is there once any but 200 was answered.
+    pub(super) codes: OnceLock<Box<[OnceLock<IntCounter>]>>,
     pub(super) requests: IntCounterVec,
     pub(super) route: String,
     pub(super) method: &'static str,
@@ -141,11 +144,15 @@ impl MethodMetrics {
     /// An upstream chooses the code, so only registered ones have a series of their own.
     #[must_use]
     pub fn code(&self, code: u16) -> &IntCounter {
+        if code == 200 {
+            return &self.fine;
+        }
         let known = http::StatusCode::from_u16(code)
             .ok()
             .filter(|status| code < 600 && status.canonical_reason().is_some());
         let index = known.map_or(OTHER_CODE, |_| usize::from(code) - 100);
-        self.codes[index].get_or_init(|| {
+        let codes = self.codes.get_or_init(|| (0..=OTHER_CODE).map(|_| OnceLock::new()).collect());
+        codes[index].get_or_init(|| {
             let label = known.as_ref().map_or("other", http::StatusCode::as_str);
             self.requests.with_label_values(&[self.route.as_str(), self.method, label])
         })
