@@ -1,17 +1,18 @@
 //! A worker at work: accepts, serves connections, sweeps over them.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use hyper::server::conn::http1::Builder;
-use rustls::ServerConfig;
-use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::handshake::{self, Misfit};
 use super::listener::{Accepted, Acceptor};
 use super::problem::Own;
+use super::roll::{Enrolled, Roll};
 use super::socket::{Protocol, Socket};
 use super::stream::Stream;
 use super::watch::{Verdict, Watch};
@@ -25,8 +26,7 @@ pub(super) struct Crew<H> {
     pub(super) handler: Arc<H>,
     builder: Builder,
     pub(super) clock: Arc<Clock>,
-    watches: Mutex<Vec<Arc<Watch>>>,
-    joined: Notify,
+    pub(super) roll: Arc<Roll>,
 }
 
 /// Accepts on one address until draining begins.
@@ -39,27 +39,24 @@ pub(super) async fn accept<H: Handler>(crew: Arc<Crew<H>>, mut acceptor: Accepto
             counters.accept_errors.inc();
         }
     };
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut draining => return,
-            accepted = acceptor.next(failed) => accepted,
-        };
-        crew.take(accepted);
-    }
+    poll_fn(|cx| {
+        if draining.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // All that wait: the runtime sees to it that others have their turn.
+        while let Poll::Ready(accepted) = acceptor.poll_next(cx, failed) {
+            crew.take(accepted);
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<H: Handler> Crew<H> {
     pub(super) fn new(fleet: Arc<Fleet>, index: usize, handler: Arc<H>) -> Self {
-        Self {
-            builder: http1::builder(&fleet.limits),
-            index,
-            handler,
-            clock: Arc::new(Clock::new()),
-            watches: Mutex::default(),
-            joined: Notify::new(),
-            fleet,
-        }
+        let clock = Arc::new(Clock::new());
+        let roll = Arc::new(Roll::new(Arc::clone(&clock)));
+        Self { builder: http1::builder(&fleet.limits), index, handler, clock, roll, fleet }
     }
 
     /// Takes an accepted connection, or hands it to another worker.
@@ -99,25 +96,9 @@ impl<H: Handler> Crew<H> {
 
     /// Serves a connection on this worker.
     fn adopt(self: &Arc<Self>, accepted: Accepted) {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        if watches.is_empty() {
-            self.clock.advance();
-            self.joined.notify_one();
-        }
-        let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
-        watches.push(Arc::clone(&watch));
-        self.clock.crowd(watches.len());
-        drop(watches);
-        let seat = Seat::take(Arc::clone(&self.fleet), self.index);
-        let Accepted { stream, ends, tls } = accepted;
-        let peer = Peer { ends, secure: tls.is_some(), watch, labels: Labels::default() };
-        let task = serve_connection(Arc::clone(self), stream, tls, peer, seat);
-        drop(self.fleet.shutdown.spawn(task));
-    }
-
-    /// Watches a further stream of a connection.
-    pub(super) fn enroll(&self, watch: &Arc<Watch>) {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(watch));
+        let (watch, enrolled) = self.roll.begin();
+        let seat = Seat::take(Arc::clone(&self.fleet), self.index, enrolled);
+        drop(self.fleet.shutdown.spawn(serve_connection(Arc::clone(self), accepted, watch, seat)));
     }
 
     /// A place for a request over HTTP/2; none if there are too many.
@@ -135,7 +116,7 @@ impl<H: Handler> Crew<H> {
             match (quiet, shutdown.is_draining()) {
                 (true, true) => return,
                 (true, false) => tokio::select! {
-                    () = self.joined.notified() => {}
+                    () = self.roll.joined() => {}
                     () = shutdown.draining() => {}
                 },
                 (false, true) => tokio::time::sleep(tick.min(SHORTEST_TICK * 4)).await,
@@ -149,36 +130,32 @@ impl<H: Handler> Crew<H> {
 
     /// True if there is no connection.
     fn judge_all(&self) -> bool {
-        self.clock.advance();
         let shutdown = &self.fleet.shutdown;
         let (draining, closing) = (shutdown.is_draining(), shutdown.is_closing());
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        watches.retain(|watch| !watch.is_over());
-        self.clock.crowd(watches.len());
-        for watch in &*watches {
+        self.roll.sweep(|watch| {
             if draining {
                 watch.drain();
             }
             watch.decide(if closing { Verdict::Close } else { watch.judge(&self.fleet.limits) });
-        }
-        watches.is_empty()
+        })
     }
 }
 
-/// Counts a connection while it lives, however it ends.
+/// Counts a connection, and has it watched, while it lives, however it ends.
 #[derive(Debug)]
 pub(super) struct Seat {
     fleet: Arc<Fleet>,
     index: usize,
+    _enrolled: Enrolled,
 }
 
 impl Seat {
-    fn take(fleet: Arc<Fleet>, index: usize) -> Self {
+    fn take(fleet: Arc<Fleet>, index: usize, enrolled: Enrolled) -> Self {
         fleet.posts[index].connections.fetch_add(1, Relaxed);
         if let Some(counters) = &fleet.counters {
             counters.connections.inc();
         }
-        Self { fleet, index }
+        Self { fleet, index, _enrolled: enrolled }
     }
 }
 
@@ -215,12 +192,12 @@ impl Drop for Place {
 /// does not, the client's first bytes tell (section 3.3).
 async fn serve_connection<H: Handler>(
     crew: Arc<Crew<H>>,
-    stream: Stream,
-    tls: Option<Arc<ServerConfig>>,
-    peer: Peer,
+    accepted: Accepted,
+    watch: Arc<Watch>,
     seat: Seat,
 ) {
-    let (watch, refusals) = (Arc::clone(&peer.watch), crew.fleet.refusals());
+    let Accepted { stream, ends, tls } = accepted;
+    let (secure, refusals) = (tls.is_some(), crew.fleet.refusals());
     let stream = match (stream, tls) {
         (Stream::Tcp(tcp), Some(config)) => {
             match Box::pin(handshake::shake(tcp, config, &watch)).await {
@@ -230,15 +207,17 @@ async fn serve_connection<H: Handler>(
                     return Box::pin(socket.refuse(Own::NoTls)).await;
                 }
                 Err(Misfit::Failed(error)) => {
-                    return tracing::debug!(peer = %peer.ends, %error, "no TLS");
+                    return tracing::debug!(peer = %ends, %error, "no TLS");
                 }
             }
         }
         (stream, _) => stream,
     };
     let agreed = stream.agreed();
-    let mut socket = Socket::new(stream, watch, refusals, seat);
-    match socket.begin().await.map(|found| agreed.unwrap_or(found)) {
+    let mut socket = Socket::new(stream, Arc::clone(&watch), refusals, seat);
+    let protocol = socket.begin().await.map(|found| agreed.unwrap_or(found));
+    let peer = Peer { ends, secure, watch, labels: Labels::default() };
+    match protocol {
         Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
         // Boxed, as it is large and most connections speak HTTP/1.
         Some(Protocol::Http2) => Box::pin(http2::serve(crew, socket, peer)).await,

@@ -1,8 +1,8 @@
 //! HTTP/1 with a client.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -47,16 +47,18 @@ struct Line<H> {
     peer: Peer,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve<H: Handler>(
+/// Serves a connection to its end. What hyper needs for it is on the heap from here on, so that
+/// the task is small while it is made, and while a client has sent nothing.
+pub(super) fn serve<H: Handler>(
     builder: &Builder,
     handler: &Arc<H>,
     socket: Socket,
     peer: Peer,
-) {
+) -> impl Future<Output = ()> + Send + use<H> {
     let watch = Arc::clone(&peer.watch);
     let line = Arc::new(Line { handler: Arc::clone(handler), peer });
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+    let ends = line.peer.ends;
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let line = Arc::clone(&line);
         line.peer.watch.begin(!request.body().is_end_stream());
         async move {
@@ -66,22 +68,21 @@ pub(super) async fn serve<H: Handler>(
         }
     });
     let connection = builder.serve_connection(TokioIo::new(socket), service);
-    let mut connection = pin!(connection.with_upgrades());
+    let mut connection = Box::pin(connection.with_upgrades());
     let mut asked_to_drain = false;
-    let outcome = poll_fn(|cx| {
+    poll_fn(move |cx| {
         if poll_verdict(&watch, cx) == Verdict::Close {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         if !asked_to_drain && watch.is_draining() {
             asked_to_drain = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        if let Err(error) = ready!(connection.as_mut().poll(cx)) {
+            tracing::debug!(peer = %ends, %error, "a connection ended early");
+        }
+        Poll::Ready(())
     })
-    .await;
-    if let Err(error) = outcome {
-        tracing::debug!(peer = %line.peer.ends, %error, "a connection ended early");
-    }
 }
 
 /// An answer's body that says when it is through.

@@ -1,18 +1,22 @@
 //! Bound addresses and the loop that accepts on them.
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcp};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnix, UnixStream};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::{Sleep, sleep};
 
 use super::address::{Endpoint, Ends};
 use super::stream::Stream;
@@ -208,6 +212,7 @@ pub(super) struct Acceptor {
     door: Door,
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pause: Duration,
+    resting: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -222,23 +227,31 @@ impl Acceptor {
             Bound::Tcp(socket, address) => Door::Tcp(TcpListener::from_std(socket)?, address),
             Bound::Unix(socket, _) => Door::Unix(UnixListener::from_std(socket)?),
         };
-        Ok(Self { door, tls: listener.tls, pause: FIRST_PAUSE })
+        Ok(Self { door, tls: listener.tls, pause: FIRST_PAUSE, resting: None })
     }
 
     /// The next connection. `failed` is called for every failure of the process, such as a lack
     /// of file descriptors, which is then waited out: the backlog keeps the clients meanwhile.
-    pub(super) async fn next(&mut self, failed: impl Fn(&io::Error)) -> Accepted {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        failed: impl Fn(&io::Error),
+    ) -> Poll<Accepted> {
         loop {
-            match self.door.accept().await {
+            if let Some(resting) = &mut self.resting {
+                ready!(resting.as_mut().poll(cx));
+                self.resting = None;
+            }
+            match ready!(self.door.poll_accept(cx)) {
                 Ok((stream, ends)) => {
                     self.pause = FIRST_PAUSE;
                     let tls = self.tls.as_ref().map(|config| config.load_full());
-                    return Accepted { stream, ends, tls };
+                    return Poll::Ready(Accepted { stream, ends, tls });
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     failed(&error);
-                    tokio::time::sleep(self.pause).await;
+                    self.resting = Some(Box::pin(sleep(self.pause)));
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -247,20 +260,20 @@ impl Acceptor {
 }
 
 impl Door {
-    async fn accept(&self) -> io::Result<(Stream, Ends)> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Ends)>> {
         match self {
             Self::Tcp(listener, bound) => {
-                let (stream, client) = listener.accept().await?;
+                let (stream, client) = ready!(listener.poll_accept(cx))?;
                 let local = if bound.ip().is_unspecified() {
                     stream.local_addr().unwrap_or(*bound)
                 } else {
                     *bound
                 };
-                Ok((Stream::Tcp(stream), Ends::Inet { client, local }))
+                Poll::Ready(Ok((Stream::Tcp(stream), Ends::Inet { client, local })))
             }
             Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Ends::Unix))
+                let (stream, _) = ready!(listener.poll_accept(cx))?;
+                Poll::Ready(Ok((Stream::Unix(stream), Ends::Unix)))
             }
         }
     }

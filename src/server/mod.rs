@@ -18,12 +18,13 @@ mod listener;
 mod meter;
 pub mod passed;
 mod problem;
+mod roll;
 mod socket;
 mod stream;
 mod watch;
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -106,10 +107,11 @@ impl Peer {
     /// socket.
     #[must_use]
     pub fn label(&self) -> Option<&HeaderValue> {
-        let made = self
-            .labels
-            .label
-            .get_or_init(|| HeaderValue::from_str(&self.ends.client()?.to_string()).ok());
+        let made = self.labels.label.get_or_init(|| match self.ends.client()? {
+            // Of a sidecar, every client.
+            IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(HeaderValue::from_static("127.0.0.1")),
+            client => HeaderValue::from_str(&client.to_string()).ok(),
+        });
         made.as_ref()
     }
 

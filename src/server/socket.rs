@@ -277,6 +277,10 @@ impl AsyncWrite for Socket {
     /// with unread bytes would reset the connection under the answer (RFC 9112 section 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Closing::No = self.closing {
+            // Whoever ends the connection drops it then, which says the same for one call less.
+            if !self.stream.has_last_words() && self.watch.is_through() {
+                return Poll::Ready(Ok(()));
+            }
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             if !self.watch.closing() {
                 return Poll::Ready(Ok(()));

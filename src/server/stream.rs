@@ -49,6 +49,11 @@ impl Stream {
         drop(SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
     }
 
+    /// Whether there is more to say at the end than that it is the end.
+    pub(super) const fn has_last_words(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Writes what fits, where there is no time to wait.
     pub(super) fn try_write(&self, bytes: &[u8]) {
         // Whoever does not take it is not told.

@@ -191,8 +191,8 @@ fn begin<H: Handler>(
     };
     let clock = Arc::clone(&session.crew.clock);
     let watch = Arc::new(Watch::of_stream(clock, !request.body().is_end_stream()));
-    session.crew.enroll(&watch);
-    let stream = Stream::new(Arc::clone(session), watch, place);
+    let enrolled = session.crew.roll.enroll(&watch);
+    let stream = Stream::new(Arc::clone(session), watch, (place, enrolled));
     drop(fleet.shutdown.spawn(stream.run(request, respond)));
 }
 

@@ -1,7 +1,7 @@
 //! One exchange on a stream of its own.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
@@ -15,6 +15,7 @@ use http_body::Body;
 
 use super::super::body::{Incoming, Inflow};
 use super::super::crew::Place;
+use super::super::roll::Enrolled;
 use super::super::socket::MOST_LINGERING;
 use super::super::watch::{Verdict, Watch, poll_verdict};
 use super::super::{Handler, Peer};
@@ -34,7 +35,8 @@ const ABOUT_ONE_CONNECTION: [http::HeaderName; 6] = [
 pub(super) struct Stream<H: Handler> {
     session: Arc<Session<H>>,
     watch: Arc<Watch>,
-    _place: Place,
+    /// Counted and watched for as long as it lives.
+    _listed: (Place, Enrolled),
 }
 
 /// Why an answer ends early.
@@ -54,18 +56,23 @@ impl From<h2::Error> for Cut {
 }
 
 impl<H: Handler> Stream<H> {
-    pub(super) fn new(session: Arc<Session<H>>, watch: Arc<Watch>, place: Place) -> Self {
+    pub(super) fn new(
+        session: Arc<Session<H>>,
+        watch: Arc<Watch>,
+        listed: (Place, Enrolled),
+    ) -> Self {
         if session.streams.fetch_add(1, Relaxed) == 0 {
             session.peer.watch.streams(true);
         }
-        Self { session, watch, _place: place }
+        Self { session, watch, _listed: listed }
     }
 
     pub(super) async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let method = request.method().clone();
         let waits = request.headers().contains_key(EXPECT);
         let peer = self.peer();
-        let handling = self.session.crew.handler.handle(self.inward(request), &peer);
+        // On the heap: the task is copied as it is made, and what it is to do is large.
+        let handling = Box::pin(self.session.crew.handler.handle(self.inward(request), &peer));
         match self.exchange(handling, method, waits, &mut respond).await {
             Ok(()) => {
                 self.session.credit.answered();
@@ -129,12 +136,11 @@ impl<H: Handler> Stream<H> {
 
     async fn exchange(
         &self,
-        handling: impl Future<Output = Response<H::Body>>,
+        mut handling: Pin<Box<impl Future<Output = Response<H::Body>>>>,
         method: Method,
         mut waits: bool,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), Cut> {
-        let mut handling = pin!(handling);
         let answer = poll_fn(|cx| {
             if poll_verdict(&self.watch, cx) == Verdict::Close {
                 return Poll::Ready(Err(Cut::Slow));

@@ -346,9 +346,19 @@ impl Watch {
         if self.is(Phase::Tunnel) {
             return false;
         }
-        let linger = self.is(Phase::Head) || self.body.load(Relaxed) == BodyState::Unwanted as u8;
+        let linger = self.may_still_send();
         self.enter(Phase::Lingering);
         linger
+    }
+
+    /// Whether the last byte is sent and none is to come, so that the connection can be closed at
+    /// once. Never of a tunnel, of which only this half ends.
+    pub(super) fn is_through(&self) -> bool {
+        !self.is(Phase::Tunnel) && !self.may_still_send()
+    }
+
+    fn may_still_send(&self) -> bool {
+        self.is(Phase::Head) || self.body.load(Relaxed) == BodyState::Unwanted as u8
     }
 
     pub(super) fn register(&self, waker: &Waker) {
@@ -384,10 +394,6 @@ impl Watch {
             self.verdict.store(verdict as u8, Relaxed);
             self.waker.wake();
         }
-    }
-
-    pub(super) fn is_over(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1
     }
 }
 
