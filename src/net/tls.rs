@@ -35,10 +35,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Notes what keeps them from being used.
-    pub fn check(&self, problems: &mut Problems) {
-        if !self.is_plain()
-            && let Err(error) = self.load(&[])
+    /// Notes what keeps them from being used where TLS `is_spoken`, or that it is not.
+    pub fn check(&self, is_spoken: bool, problems: &mut Problems) {
+        let written = [&self.ca_file, &self.cert_file].into_iter().flatten().map(|file| file.place);
+        let Some(first) = written.chain(self.key.as_ref().map(|key| key.place)).next() else {
+            return;
+        };
+        if !is_spoken {
+            let mistake = Mistake::new("`tls` stands beside a URL by which no TLS is spoken");
+            problems.add(first, mistake.hint("correct the URL's scheme, or remove `tls`"));
+        } else if let Err(error) = self.load(&[])
             && let Some(place) = self.place_of(&error)
         {
             problems.add(place, Mistake::from(&error));

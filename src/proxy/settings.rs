@@ -15,7 +15,8 @@ use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
 use crate::vocab::{
-    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Text, choices, scalar,
+    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Scheme, Text, choices,
+    scalar,
 };
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
@@ -225,7 +226,7 @@ pub fn check(routes: &[Settings], problems: &mut Problems) {
 fn check_one(route: &Settings, problems: &mut Problems) {
     let upstream = &route.upstream;
     upstream.value.check(upstream, route.plaintext, problems);
-    route.tls.check(problems);
+    route.tls.check(upstream.value.url.scheme() == Scheme::Https, problems);
     route.allow.iter().chain(&route.deny).for_each(|rule| rule.check(problems));
     if let Some(host) = &route.matches.host
         && Host::parse(host.as_str().as_bytes()).is_none_or(|(_, port)| port.is_some())
@@ -297,6 +298,7 @@ mod tests {
             ("- upstream: {url: 'http://a/', socket: run/a}", "not an absolute path"),
             ("- upstream: {url: 'http://a/', socket: /a, addresses: ['a:1']}", "exclude"),
             ("- upstream: {url: 'https://a/', addresses: ['a:1', 'a:1']}", "stands here twice"),
+            ("- {upstream: 'http://127.0.0.1/', tls: {ca_file: /a}}", "no TLS is spoken"),
             ("- {upstream: 'https://a/', tls: {cert_file: /a}}", "go together"),
             ("- {upstream: 'https://a/', tls: {key: {file: /a}}}", "go together"),
             ("- {upstream: 'https://a/', match: {path: api}}", "cannot be matched"),

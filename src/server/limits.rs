@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::vocab::{Period, Size};
+use crate::vocab::{Period, Size, positive, positive_period, positive_size};
 
 /// The `limits` block. Every limit is active in the default configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -11,31 +11,42 @@ use crate::vocab::{Period, Size};
 pub struct Limits {
     /// Longest time for a request's head, from its first byte or, for a connection's first
     /// request, from the connection's beginning. Default `10s`.
+    #[serde(deserialize_with = "positive_period")]
     pub head: Period,
     /// Longest time between two requests of one connection. Default `60s`.
+    #[serde(deserialize_with = "positive_period")]
     pub idle: Period,
     /// Longest pause within a request's body. Default `30s`.
+    #[serde(deserialize_with = "positive_period")]
     pub body_idle: Period,
     /// Longest time for which a client may refuse to take more of an answer. The system of a slow
     /// client makes room in large steps, 64 KiB on the same machine: at 1 KiB a second it seems to
     /// refuse for a minute or two. Default `3m`.
+    #[serde(deserialize_with = "positive_period")]
     pub write_idle: Period,
     /// Most bytes of a head, in either direction: start line and header fields. Default `64KiB`.
+    #[serde(deserialize_with = "positive_size")]
     pub head_size: Size,
     /// Most header fields of a head. A number above 100 costs an allocation per request.
     /// Default 100.
+    #[serde(deserialize_with = "positive")]
     pub head_fields: usize,
     /// Most open connections of clients, and most requests under way over HTTP/2; further ones
     /// are answered 503. Default 10000.
+    #[serde(deserialize_with = "positive")]
     pub connections: usize,
     /// Most requests under way at once over one connection (HTTP/2). Default 100.
+    #[serde(deserialize_with = "positive")]
     pub streams: u32,
     /// Longest time to connect to an upstream, TLS included. Default `3s`.
+    #[serde(deserialize_with = "positive_period")]
     pub connect: Period,
     /// Longest time from a request's last byte to the first of its answer. Default `60s`.
+    #[serde(deserialize_with = "positive_period")]
     pub response_head: Period,
     /// Longest pause of an upstream within the body of its answer, while the client would take
     /// more. Event streams, gRPC and their like are free to pause. Default `60s`.
+    #[serde(deserialize_with = "positive_period")]
     pub upstream_body_idle: Period,
     /// How long an unused upstream connection is kept. It should be less than the upstream's own
     /// keep-alive time, of which 5 s is a common one. Default `4s`.
@@ -47,6 +58,7 @@ pub struct Limits {
     pub upstream_spare: usize,
     /// Longest time for which nothing moves through a tunnel (WebSocket), in either direction. Once
     /// one side has ended it is 10 s at most. Default `5m`.
+    #[serde(deserialize_with = "positive_period")]
     pub tunnel_idle: Period,
     /// How long a peer with streams open may say nothing before it is asked by PING whether it is
     /// there (HTTP/2). No setting: so long is half a minute.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 use super::grant::LONGEST;
-use crate::vocab::{Mistake, Moment, Period, Placeholder, scalar};
+use crate::vocab::{Mistake, Moment, Period, Placeholder, positive_period, scalar};
 
 /// Two attempts are never closer than this, whatever an answer says.
 pub const FLOOR: Duration = Duration::from_millis(500);
@@ -38,8 +38,10 @@ pub struct Renew {
     /// lifetime where that is shorter.
     pub guard: Period,
     /// For one attempt, from connecting to the last byte of the answer.
+    #[serde(deserialize_with = "positive_period")]
     pub timeout: Period,
     /// The lifetime to assume where an answer tells none.
+    #[serde(deserialize_with = "positive_period")]
     pub assume: Period,
     /// Renew at the latest after this time, whatever the answer says.
     pub max_age: Option<Period>,

@@ -12,6 +12,7 @@ mod field_name;
 mod name;
 mod period;
 mod pointer;
+mod positive;
 mod problem;
 mod secret;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use field_name::FieldName;
 pub use name::{Name, RouteName, TokenName};
 pub use period::Period;
 pub use pointer::Pointer;
+pub use positive::{positive, positive_period, positive_size};
 pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
 pub use secret::{Exposure, Secret, SecretError, SecretRef};
 pub use size::Size;

@@ -100,6 +100,20 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
             "plaintext: true",
         ),
         (
+            "nothing-through",
+            format!("limits:\n  head: 0s\n  head_size: 0\n  connections: 0\n{ROUTES}"),
+            ":4:16: ",
+            "zero would let nothing through",
+        ),
+        (
+            "no-time-for-an-attempt",
+            format!(
+                "tokens:\n  api:\n    oauth2:\n      token_url: https://a.example\n      client_id: x\n      client_secret: {{env: HOME}}\n      renew: {{timeout: 0s}}\n{ROUTES}"
+            ),
+            ":7:24: ",
+            "write a large one",
+        ),
+        (
             "no-ca-of-an-upstream",
             "routes:\n  - upstream: https://a.example\n    tls: {ca_file: /nowhere/ca.pem}\n".to_owned(),
             ":3:20: ",
@@ -118,6 +132,14 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
             ),
             ":7:81: ",
             "write both",
+        ),
+        (
+            "tls-with-a-redis-without",
+            format!(
+                "tokens:\n  api:\n    oauth2:\n      token_url: https://a.example\n      client_id: x\n      client_secret: {{env: HOME}}\n      state: {{redis: {{url: 'redis://cache', key: {{env: PATH}}, tls: {{ca_file: /nowhere/a.pem}}}}}}\n{ROUTES}"
+            ),
+            ":7:78: ",
+            "no TLS is spoken",
         ),
         (
             "two-places-of-state",

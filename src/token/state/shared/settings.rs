@@ -58,6 +58,9 @@ impl Settings {
             let mistake = Mistake::new("`username` needs `password`");
             problems.add(self.url.place, mistake.hint("add `password: {file: PATH}`"));
         }
+        if !matches!(url.place, Place::Tcp { tls: true, .. }) {
+            self.tls.check(false, problems);
+        }
         let short = |key: crate::vocab::Secret| key.expose().len() < SHORTEST_KEY;
         // One that cannot be read is reported with all other secrets.
         if self.key.read().is_ok_and(short) {
