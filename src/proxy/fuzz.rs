@@ -274,14 +274,9 @@ fn presented() -> Presented {
         value.set_sensitive(true);
         (HeaderName::from_static(name), value, Mode::Set)
     };
-    Presented {
-        fields: vec![
-            field("authorization", &format!("Bearer {SECRET}")),
-            field("organization", "acme"),
-        ],
-        usable_until: None,
-        generations: Vec::new(),
-    }
+    let fields =
+        vec![field("authorization", &format!("Bearer {SECRET}")), field("organization", "acme")];
+    Presented::new(fields, None, Vec::new())
 }
 
 /// A name as servers see it that take `_`, or anything odd, for `-`.

@@ -171,9 +171,34 @@ pub struct Presented {
     pub usable_until: Option<Moment>,
     /// By index of [`Presentation::tokens`], the generations it was built from.
     pub generations: Vec<u64>,
+    /// Of each sensitive field, by its index, where the last word begins.
+    secrets: Vec<(usize, usize)>,
 }
 
 impl Presented {
+    /// These fields, which may be injected up to `usable_until`.
+    #[must_use]
+    pub fn new(
+        fields: Vec<(HeaderName, HeaderValue, Mode)>,
+        usable_until: Option<Moment>,
+        generations: Vec<u64>,
+    ) -> Self {
+        let last_word = |value: &HeaderValue| {
+            value.as_bytes().iter().rposition(|b| *b == b' ').map_or(0, |space| space + 1)
+        };
+        let sensitive = fields.iter().enumerate().filter(|(_, (_, value, _))| value.is_sensitive());
+        let secrets = sensitive.map(|(index, (_, value, _))| (index, last_word(value))).collect();
+        Self { fields, usable_until, generations, secrets }
+    }
+
+    /// Of each sensitive field what follows the scheme.
+    pub fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        let of = |(index, start): &(usize, usize)| {
+            self.fields.get(*index).and_then(|(_, value, _)| value.as_bytes().get(*start..))
+        };
+        self.secrets.iter().filter_map(of)
+    }
+
     /// Whether it may be injected now.
     #[must_use]
     pub fn is_usable(&self, now: Moment) -> bool {
@@ -356,11 +381,9 @@ impl Presentation {
             value.set_sensitive(template.is_secret() || *name == AUTHORIZATION);
             fields.push((name.clone(), value, *mode));
         }
-        Some(Presented {
-            fields,
-            usable_until: currents.iter().filter_map(|current| current.usable_until).min(),
-            generations: currents.iter().map(|current| current.generation).collect(),
-        })
+        let usable_until = currents.iter().filter_map(|current| current.usable_until).min();
+        let generations = currents.iter().map(|current| current.generation).collect();
+        Some(Presented::new(fields, usable_until, generations))
     }
 }
 

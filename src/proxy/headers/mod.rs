@@ -238,21 +238,10 @@ fn leaks<B>(response: &Response<B>, presented: &Presented) -> bool {
     })
 }
 
-/// Of each injected credential what follows the scheme, if it has `most` bytes at most.
+/// Of each injected credential what follows the scheme, if it has `most` bytes at most. Tokens are
+/// long and header values are not, so that little is left to look for.
 fn secrets(presented: &Presented, most: usize) -> impl Iterator<Item = &[u8]> {
-    presented
-        .fields
-        .iter()
-        .filter(|(_, value, _)| value.is_sensitive())
-        .filter_map(move |(_, value, _)| last_word(value.as_bytes(), most))
-        .filter(|secret| secret.len() >= SHORTEST_LEAK)
-}
-
-/// What follows the last space, if it has `most` bytes at most. Tokens are long and header values
-/// are not, so this looks at little.
-fn last_word(value: &[u8], most: usize) -> Option<&[u8]> {
-    let tail = &value[value.len().saturating_sub(most + 1)..];
-    tail.rsplit(|b| *b == b' ').next().filter(|word| word.len() <= most)
+    presented.secrets().filter(move |secret| (SHORTEST_LEAK..=most).contains(&secret.len()))
 }
 
 fn holds(value: &[u8], secret: &[u8]) -> bool {

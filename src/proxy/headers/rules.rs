@@ -15,6 +15,8 @@ pub(in super::super) struct Rules {
     protected: Vec<Protected>,
     /// Beginnings of such names.
     prefixes: Vec<(Box<str>, usize)>,
+    /// Plain names are none of these.
+    spares_plain: bool,
     pub(super) cookies: Cookies,
     pub(super) query: Vec<Box<str>>,
     /// What is removed from answers.
@@ -116,7 +118,7 @@ impl Rules {
             places.push(name);
             places.len() - 1
         };
-        let prefixes = strip
+        let prefixes: Vec<(Box<str>, usize)> = strip
             .header_prefixes
             .iter()
             .map(|prefix| folded(prefix.as_str()))
@@ -131,9 +133,12 @@ impl Rules {
             Cookies::Removed { names, place: place("cookie".to_owned()) }
         };
         let query_place = place("query".to_owned());
+        let spares_plain =
+            prefixes.is_empty() && !protected.iter().any(|known| is_plain(&known.name));
         let rules = Self {
             protected,
             prefixes,
+            spares_plain,
             cookies,
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
             answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
@@ -159,11 +164,11 @@ impl Rules {
 
     /// What becomes of a request's field.
     pub(super) fn fate(&self, name: &HeaderName) -> Fate {
+        if self.spares_plain && is_plain(name) {
+            return Fate::Stay;
+        }
         if let Some(known) = self.protected.iter().find(|known| known.name == name) {
             return Fate::Strip(known.place);
-        }
-        if self.prefixes.is_empty() && is_plain(name) {
-            return Fate::Stay;
         }
         if is_ours(name) {
             return Fate::Go;

@@ -28,15 +28,12 @@ fn presented() -> Presented {
         value.set_sensitive(true);
         (HeaderName::from_static(name), value, mode)
     };
-    Presented {
-        fields: vec![
-            field("authorization", "Bearer ours-and-long", Mode::Set),
-            field("organization", "acme", Mode::Set),
-            field("x-plain", "dflt", Mode::Default),
-        ],
-        usable_until: None,
-        generations: Vec::new(),
-    }
+    let fields = vec![
+        field("authorization", "Bearer ours-and-long", Mode::Set),
+        field("organization", "acme", Mode::Set),
+        field("x-plain", "dflt", Mode::Default),
+    ];
+    Presented::new(fields, None, Vec::new())
 }
 
 fn sent(fields: &[(&str, &str)]) -> HeaderMap {

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
 use super::body::Framing;
+use super::names;
 use crate::proxy::headers::vacant;
 
 /// How every answer begins that can be understood here.
@@ -16,9 +17,6 @@ const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// So many fields need no memory of their own to be found.
 const FREE_FIELDS: usize = 100;
-
-const CLOSE: &[u8] = b"close";
-const KEEP_ALIVE: &[u8] = b"keep-alive";
 
 const TOO_LARGE: Flaw = "has too large a head";
 
@@ -138,12 +136,10 @@ fn build(input: &Bytes, parsed: &httparse::Response<'_, '_>, size: usize) -> Res
     let mut notes = Notes::default();
     let mut headers = vacant(parsed.headers.len());
     for field in &*parsed.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| "has a malformed field name")?;
+        let name = names::name(field.name.as_bytes()).ok_or("has a malformed field name")?;
         let value = HeaderValue::from_maybe_shared(input.slice_ref(field.value))
             .map_err(|_| "has a malformed field value")?;
-        notes.take(&name, field.value)?;
-        if name != CONNECTION || !is_about_lasting(field.value) {
+        if notes.take(&name, field.value)? {
             headers.append(name, value);
         }
     }
@@ -174,37 +170,35 @@ fn build(input: &Bytes, parsed: &httparse::Response<'_, '_>, size: usize) -> Res
     Ok(Head { response, framing: notes.framing(status), lasts, size })
 }
 
-/// Whether a `Connection` says no more than whether the connection lasts. It ends here: most
-/// answers have one, and to remove it later costs more than not to put it in.
-fn is_about_lasting(value: &[u8]) -> bool {
-    let is = |option: &[u8], word| option.eq_ignore_ascii_case(word);
-    options(value).all(|option| is(option, KEEP_ALIVE) || is(option, CLOSE))
-}
-
-fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
-}
-
 impl Notes {
-    fn take(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Flaw> {
+    /// Notes what a field says; whether it has something to say to others, too.
+    fn take(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Flaw> {
         match *name {
-            CONTENT_LENGTH => self.lengths(value),
+            CONTENT_LENGTH => self.lengths(value)?,
             TRANSFER_ENCODING if self.chunked || !value.eq_ignore_ascii_case(b"chunked") => {
-                Err("has a transfer coding other than `chunked` alone")
+                return Err("has a transfer coding other than `chunked` alone");
             }
-            TRANSFER_ENCODING => {
-                self.chunked = true;
-                Ok(())
-            }
-            CONNECTION => {
-                for option in options(value) {
-                    self.closes |= option.eq_ignore_ascii_case(CLOSE);
-                    self.keeps |= option.eq_ignore_ascii_case(KEEP_ALIVE);
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+            TRANSFER_ENCODING => self.chunked = true,
+            CONNECTION => return Ok(self.options(value)),
+            _ => {}
         }
+        Ok(true)
+    }
+
+    /// Notes whether the connection lasts. A `Connection` that says no more ends here: most answers
+    /// have one, and to remove it later costs more than not to pass it on.
+    fn options(&mut self, value: &[u8]) -> bool {
+        let mut says_more = false;
+        for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keeps = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.closes = true;
+            } else {
+                says_more = true;
+            }
+        }
+        says_more
     }
 
     /// One length, or a list of the same one.

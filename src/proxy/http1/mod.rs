@@ -11,6 +11,7 @@ mod connection;
 pub(super) mod fuzz;
 mod head;
 mod input;
+mod names;
 mod relay;
 mod request;
 #[cfg(test)]
