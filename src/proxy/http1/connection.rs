@@ -59,6 +59,8 @@ pub(in crate::proxy) struct Connection<T = Io> {
     informational: u32,
     /// Whether the last read may have left something behind.
     eager: bool,
+    /// The last answer did not fit into a little read, and so may the next.
+    large: bool,
     /// How the answer broke off, before that is told.
     cut: Option<Cut>,
 }
@@ -92,6 +94,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             torn: false,
             informational: 0,
             eager: false,
+            large: false,
             cut: None,
         }
     }
@@ -159,9 +162,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
                 self.lasts = head.lasts && !self.torn && !status.is_informational();
                 self.framing = if self.outgoing.is_head() { Framing::NONE } else { head.framing };
+                self.large = self.left().is_none_or(|left| left > input::LITTLE as u64);
                 return Poll::Ready(Ok(head.response));
             }
-            let came = match input::poll_little(&mut self.io, cx) {
+            let came = match self.poll_sized(self.large, u64::MAX, cx) {
                 // Who takes nothing was asked nothing: an answer would be there already.
                 Poll::Pending if self.torn && !self.outgoing.is_begun() => {
                     Err(io::ErrorKind::BrokenPipe.into())
@@ -225,8 +229,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         // One byte more than there should be is found without another read.
         let most = self.framing.left().map(|left| left.saturating_add(1));
         let is_large = most.map_or(self.eager, |most| most > input::LITTLE as u64);
+        self.poll_sized(is_large, most.unwrap_or(u64::MAX), cx)
+    }
+
+    fn poll_sized(
+        &mut self,
+        is_large: bool,
+        most: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Bytes>> {
         if is_large && self.settings.active.get() <= FEW {
-            input::poll_much(&mut self.io, most.unwrap_or(u64::MAX), cx)
+            input::poll_much(&mut self.io, most, cx)
         } else {
             input::poll_little(&mut self.io, cx)
         }

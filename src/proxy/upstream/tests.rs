@@ -40,7 +40,7 @@ async fn late(protocol: &str) {
     let found = Survey::of(&head.headers);
     let span = Span::of_request(&head.method, &head.headers);
     let stripped = headers::strip(&mut head, found, &rules, &peer, &[]).unwrap();
-    let presented = Presented { fields: vec![], usable_until: None, generations: vec![] };
+    let presented = Presented::new(Vec::new(), None, Vec::new());
     let outbound = Outbound {
         head: &head,
         stripped: &stripped,
