@@ -287,8 +287,9 @@ impl Upstream {
                 if !cut.is_upload() {
                     wire.note_silence();
                 }
-                // TLS may have sent part of what it failed to send.
-                let is_sure = unheard && !site.dialer.is_tls();
+                // TLS may have sent part of what it failed to send; and a body that broke off would
+                // come to an end the second time, as if it were whole.
+                let is_sure = unheard && !cut.is_upload() && !site.dialer.is_tls();
                 let unprocessed = if is_sure { wire.connection.take_back() } else { None };
                 Err(Failure::Lost { cut, unheard, unprocessed, site: index })
             }
