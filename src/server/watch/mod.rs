@@ -90,6 +90,8 @@ pub enum Expired {
 pub struct Watch {
     clock: Arc<Clock>,
     waker: AtomicWaker,
+    /// The waker is there, not used up.
+    armed: AtomicBool,
     room: AtomicWaker,
     phase: AtomicU8,
     phase_since: AtomicU64,
@@ -116,6 +118,7 @@ impl Watch {
         Self {
             clock,
             waker: AtomicWaker::new(),
+            armed: AtomicBool::new(false),
             room: AtomicWaker::new(),
             phase: AtomicU8::new(Phase::New as u8),
             phase_since: AtomicU64::new(now),
@@ -304,7 +307,7 @@ impl Watch {
     /// Somebody reads the request's body.
     pub(super) fn call(&self) {
         if !self.called.swap(true, Relaxed) {
-            self.waker.wake();
+            self.rouse();
         }
     }
 
@@ -361,8 +364,18 @@ impl Watch {
         self.is(Phase::Head) || self.body.load(Relaxed) == BodyState::Unwanted as u8
     }
 
+    /// Has the connection's task woken for what is decided. A task keeps its waker for life, so that
+    /// it is registered anew only where it was used: that costs two locked instructions a poll.
     pub(super) fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
+        if !self.armed.load(Relaxed) {
+            self.armed.store(true, Relaxed);
+            self.waker.register(waker);
+        }
+    }
+
+    fn rouse(&self) {
+        self.armed.store(false, Relaxed);
+        self.waker.wake();
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -384,7 +397,7 @@ impl Watch {
     /// Has the connection close as soon as it is idle.
     pub(super) fn drain(&self) {
         if !self.draining.swap(true, Relaxed) {
-            self.waker.wake();
+            self.rouse();
         }
     }
 
@@ -392,7 +405,7 @@ impl Watch {
     pub(super) fn decide(&self, verdict: Verdict) {
         if verdict != Verdict::None {
             self.verdict.store(verdict as u8, Relaxed);
-            self.waker.wake();
+            self.rouse();
         }
     }
 }

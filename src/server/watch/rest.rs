@@ -11,7 +11,7 @@ impl Watch {
     /// Leaves the rest of the body to whoever sees the stream to its end.
     pub(in super::super) fn leave_rest(&self, stream: RecvStream) {
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-        self.waker.wake();
+        self.rouse();
     }
 
     /// Takes it. The task that asks is woken once it is there.
