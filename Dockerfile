@@ -13,8 +13,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
-COPY deploy/build-static deploy/
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY deploy/build-static deploy/order.ld deploy/
 COPY src src
 # Tools lie beside the cache, which is another one for each platform.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -1,0 +1,17 @@
+//! Has the linker lay the functions that run in ordinary service side by side.
+
+use std::env;
+
+fn main() {
+    const ORDER: &str = "deploy/order.ld";
+    println!("cargo::rerun-if-changed={ORDER}");
+    let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
+    // By way of a C compiler, which links on these systems; deploy/build-static has its own way.
+    if is("PROFILE", "release")
+        && is("CARGO_CFG_TARGET_OS", "linux")
+        && is("CARGO_CFG_TARGET_ENV", "gnu")
+    {
+        let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bin=bearerd=-Wl,-T,{folder}/{ORDER}");
+    }
+}
