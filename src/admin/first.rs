@@ -64,7 +64,7 @@ pub(super) fn view(status: &Status<'_>, key: &str) -> View {
 }
 
 fn token(token: &TokenStatus) -> String {
-    let required = if token.required { "" } else { " · not required" };
+    let required = if token.required { "" } else { " · not\u{a0}required" };
     let obtained = token.age_seconds.map_or_else(
         || {
             if token.last_failure.is_some() { "Never obtained so far" } else { "Asking its source" }

@@ -173,7 +173,7 @@ function tokenCard() {
     say(name, token.name);
     say(state, token.says);
     state.className = `chip ${tone}`;
-    say(source, `${token.kind} · ${token.source}${token.required ? "" : " · not required"}`);
+    say(source, `${token.kind} · ${token.source}${token.required ? "" : " · not\u00a0required"}`);
     const had = token.age_seconds !== null;
     say(origin, had
       ? `Obtained ${span(token.age_seconds)} ago by ${token.obtained_by || "its source"}, number ${token.generation}`

@@ -211,7 +211,7 @@ impl Reason {
             }
             Self::InvalidScope => "check `scopes`",
             Self::InvalidRequest | Self::UnsupportedGrantType => {
-                "check `grant` and `params` against the issuer's documentation"
+                "check the URL, `grant` and `params` against the issuer's documentation"
             }
             Self::Refused | Self::OtherOauthError => {
                 "check the credential and the issuer's own log"
