@@ -1,6 +1,7 @@
-"""Checks rendered manifests: manifests.py RENDERED_DIR ROOT
+"""Checks rendered manifests: manifests.py RENDERED_DIR ROOT DEFINITIONS_DIR
 
-Valid by the Kubernetes schemas, Pod Security "restricted", and the container of bearerd everywhere
+Valid by the Kubernetes schemas, strictly, and by those of the custom resource definitions in
+DEFINITIONS_DIR; Pod Security "restricted", and the container of bearerd everywhere
 as the plain snippet has it.
 """
 import os
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 
+import jsonschema
 import kubernetes_validate
 import yaml
 from pip._vendor import certifi
 
 rendered, root = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-faults, unknown = [], set()
+faults, unknown, custom = [], set(), {}
 
 
 def fault(where, what):
@@ -24,6 +26,27 @@ def fault(where, what):
 
 def documents(path):
     return [d for d in yaml.safe_load_all(path.read_text()) if d]
+
+
+def strict(schema):
+    """What the definition does not know is a fault, where it does not say that it keeps it."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: strict(part) for key, part in schema.items()}
+    known = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if known and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+def define(path):
+    """The schemas of a custom resource definition, by what a manifest says of itself."""
+    definition = yaml.safe_load(path.read_text())["spec"]
+    for version in definition["versions"]:
+        said = f"{definition['group']}/{version['name']}", definition["names"]["kind"]
+        custom[said] = jsonschema.Draft202012Validator(strict(version["schema"]["openAPIV3Schema"]))
 
 
 def pods(resource):
@@ -140,6 +163,8 @@ def sound(where, text):
             fault(where, outcome.stderr)
 
 
+for path in pathlib.Path(sys.argv[3]).glob("*.yaml"):
+    define(path)
 count = 0
 for path in sorted(rendered.glob("*.yaml")):
     resources = documents(path)
@@ -155,7 +180,11 @@ for path in sorted(rendered.glob("*.yaml")):
         except kubernetes_validate.ValidationError as error:
             fault(where, error)
         except kubernetes_validate.SchemaNotFoundError:
-            unknown.add(resource["kind"])
+            if validator := custom.get((resource["apiVersion"], resource["kind"])):
+                for error in validator.iter_errors(resource):
+                    fault(where, f"{error.json_path}: {error.message}")
+            else:
+                unknown.add(resource["kind"])
         for pod in pods(resource):
             restricted(where, pod)
             like_the_snippet(where, pod)
@@ -176,6 +205,6 @@ for path in sorted(rendered.glob("*.yaml")):
             if resource["spec"]["groups"] != alerts["groups"]:
                 fault(where, "differs from deploy/prometheus/alerts.yaml")
 
-print(f"{count} resources; kinds without a built-in schema: {', '.join(sorted(unknown)) or 'none'}")
+print(f"{count} resources; {len(custom)} custom definitions; kinds without a schema: {', '.join(sorted(unknown)) or 'none'}")
 if faults:
     sys.exit("\n".join(faults))
