@@ -48,7 +48,7 @@ schema:
 deploy *steps:
     tests/deploy/run {{steps}}
 
-# archives for amd64 and arm64, checksums, bill of materials, below target/dist
+# archives for amd64 and arm64, checksums, bill of materials, below target/dist; `--verify` builds twice
 release *archs:
     deploy/release {{archs}}
 
