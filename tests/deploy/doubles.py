@@ -138,13 +138,13 @@ async def until(condition, seconds, what):
     return time.monotonic() - begin
 
 
-def raise_interfaces(further=None):
-    """In a new network namespace: loopback, with a `further` address on it."""
+def raise_interfaces(*further):
+    """In a new network namespace: loopback, with `further` addresses on it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         def request(code, name, content):
             fcntl.ioctl(s, code, struct.pack("16s16s", name, content).ljust(40, b"\0"))
 
         request(0x8914, b"lo", struct.pack("H", 0x49))  # SIOCSIFFLAGS: up, loopback, running
-        if further:
-            address = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(further))
-            request(0x8916, b"lo:1", address)  # SIOCSIFADDR
+        for number, name in enumerate(further, 1):
+            address = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(name))
+            request(0x8916, b"lo:%d" % number, address)  # SIOCSIFADDR

@@ -2,7 +2,8 @@
 
 Runs in namespaces of its own, made by tests/docs/run. What is fenced as `sh` or `console` is run by
 a shell as it stands; a `yaml` block of the README becomes the `bearerd.yaml` of the commands below
-it. Every command must succeed; what a `console` block shows must come out.
+it. Every command must succeed, for curl with a status below 400; what a `console` block shows must
+come out. Commands within sentences are classified by mentioned.py.
 """
 import asyncio
 import os
@@ -16,27 +17,38 @@ import sys
 import tempfile
 
 import trustme
+from mentioned import Mentioned, is_command, spans
 
 root = pathlib.Path(sys.argv[1])
-sys.path.insert(0, str(root / "tests/deploy"))
+sys.path[:0] = [str(root / "tests/deploy")]
+import containers  # noqa: E402
 from doubles import Api, Client, Failed, Issuer, Lost, raise_interfaces, until  # noqa: E402
 
-# Only read by `bash -n`, and why. An entry that no document has any more is a fault.
-ONLY_READ = {
-    r"docker (build|run) ": "wants a Docker engine; tests/deploy/image builds the same Dockerfile and runs the image",
-    r"bench/(run|instructions)\b": "measures for minutes and installs other proxies; `just bench`",
+# Where the hosts of the documentation are: reached from this network and from containers.
+IDP, API = "192.0.2.1", "192.0.2.2"
+# What a command wants that a machine may lack. Without it, it is only read, and SKIPPED says so.
+WANTS = {
+    r"docker ": "containers",
+    r"bench/run\b": "nginx",
+    r"bench/instructions\b": "valgrind",
 }
 # Goes on until it is told to stop; it is up when this path of the admin listener answers 200.
-SERVERS = {r"cargo run --release -- demo$": "/readyz", r"bearerd run ": "/readyz"}
+SERVERS = {r"cargo run --release -- demo$": "/readyz", r"bearerd run ": "/readyz", r"docker run ": "/readyz"}
 # Run as written but for this: what else runs in CI anyway, or would take minutes for nothing.
 INSTEAD = {
     r"^cargo test$": "cargo test --no-run",
     r"^cargo run --release ": "cargo run ",
+    # One round of a second, on a copy whose README it may rewrite, and with the binary at hand.
+    r"^(bench/run.*)$": r"cd bench-copy && \1 --rounds 1 --seconds 1 --patience 1 --cases get32 --peers nginx",
+    r"--against OLD_BUILD": '--against "$BEARERD_BIN"',
+    # What it counts is compared in .ci/run, in a release build; another build costs more.
+    r"^(bench/instructions) --check": r"cd bench-copy && \1",
+    r"^(bench/instructions --top)": r"cd bench-copy && \1 3",
     r"^cargo install --locked --path \.$": 'cargo install --locked --path . --debug --root "$SANDBOX/installed"',
 }
 
 sandbox = pathlib.Path(tempfile.mkdtemp(prefix="bearerd-docs-"))
-used, server, counts = set(), None, {"run": 0, "read": 0}
+used, server, counts, lacking = set(), None, {"run": 0, "read": 0}, {}
 
 
 def blocks(path):
@@ -117,11 +129,12 @@ async def shell(command, environment):
 async def perform(where, command, shown, environment):
     """One command. Servers go on until the next one starts."""
     global server
-    if reason := listed(ONLY_READ, command):
+    wanted = listed(WANTS, command)
+    if wanted in lacking:
         if subprocess.run(["bash", "-n", "-c", command]).returncode:
             raise Failed(f"{where}: the shell cannot read {command}")
         counts["read"] += 1
-        print(f"{where}: read only, {command.split()[0]}: {reason}")
+        print(f"SKIPPED {command} ({lacking[wanted]})")
         return
     ready, told = listed(SERVERS, command), command
     for written, instead in INSTEAD.items():
@@ -158,12 +171,12 @@ async def doubles():
     api = Api(issuer)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(sandbox / "authority.pem")
-    for server_, name, address in ((issuer, "idp.example.com", "127.0.0.1"), (api, "api.example.com", "127.0.0.2")):
+    for server_, name, address in ((issuer, "idp.example.com", IDP), (api, "api.example.com", API)):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(context)
         await server_.listen(context, 443, address)
     (sandbox / "hosts").write_text(
-        "127.0.0.1 localhost idp.example.com\n127.0.0.2 api.example.com\n")
+        f"127.0.0.1 localhost\n{IDP} idp.example.com\n{API} api.example.com\n")
     subprocess.run(["mount", "--bind", sandbox / "hosts", "/etc/hosts"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
     secrets = pathlib.Path("/run/secrets/idp")
@@ -180,12 +193,26 @@ def programs():
     (directory / "bearerd").symlink_to(os.environ["BEARERD_BIN"])
     (directory / "cargo").write_text(f'#!/bin/sh\ncd "{root}" && exec "{shutil.which("cargo")}" --offline --quiet "$@"\n')
     (directory / "cargo").chmod(0o755)
+    (sandbox / ".curlrc").write_text("fail-with-body\n")
+    shutil.copytree(root / "bench", sandbox / "here/bench-copy/bench", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     return environment | {
         "SANDBOX": str(sandbox), "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", f"{root}/target"),
         "PATH": f"{directory}:{os.environ['PATH']}", "SSL_CERT_FILE": str(sandbox / "authority.pem"),
-        "CURL_CA_BUNDLE": str(sandbox / "authority.pem"),
+        "CURL_HOME": str(sandbox), "CURL_CA_BUNDLE": str(sandbox / "authority.pem"),
     }
+
+
+def tools():
+    """What some commands want, or why it is not to be had; the environment of the former."""
+    for program in ("nginx", "valgrind"):
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+            lacking[program] = f"{program} is not here"
+    static = {a: os.environ[f"STATIC_{a}"] for a in containers.TRIPLES if os.environ.get(f"STATIC_{a}")}
+    if why := containers.unavailable(static):
+        lacking["containers"] = why
+        return {}
+    return containers.prepare(root, sandbox, pathlib.Path(os.environ["WORK"]), static)
 
 
 async def injected(issuer, api):
@@ -199,10 +226,12 @@ async def injected(issuer, api):
 
 async def main():
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    raise_interfaces()
+    raise_interfaces(IDP, API)
     (sandbox / "here").mkdir()
     issuer, api = await doubles()
     environment = programs()
+    environment |= tools()
+    mentioned = Mentioned(root)
     readme = root / "README.md"
     own = [p for p in (*root.glob("*.md"), *sorted((root / "docs").rglob("*.md")), root / "bench/README.md") if p != readme]
     for path in (readme, *own):
@@ -214,7 +243,7 @@ async def main():
             await perform("README.md", start, "", environment)
         for language, text, line in found:
             if language == "yaml" and path == readme:
-                (sandbox / "here/bearerd.yaml").write_text(text)
+                (sandbox / "here/bearerd.yaml").write_text(text + "\n")
             if language in ("sh", "console"):
                 for command, shown in commands(language, text):
                     if not (path == readme and command == start):
@@ -224,9 +253,15 @@ async def main():
         if path == readme:
             await injected(issuer, api)
         await stop()
-    if stale := set(ONLY_READ) - used:
+        for line, text in spans(path.read_text()):
+            if is_command(text) and mentioned.to_run(f"{name}:{line}", text):
+                await perform(f"{name}:{line}", text, "", environment)
+    if stale := set(WANTS) - used:
         raise Failed(f"no document has these any more: {stale}")
-    print(f"{counts['run']} commands run, {counts['read']} only read")
+    for command, reason in sorted(mentioned.by_hand):
+        print(f"SKIPPED {command} ({reason})")
+    print(f"{counts['run']} commands run, {counts['read']} only read; of those in sentences {mentioned.elsewhere} run "
+          f"in other tests, {len(mentioned.by_hand)} by hand")
 
 
 async def guarded():
@@ -236,11 +271,13 @@ async def guarded():
         if server is not None and server.returncode is None:
             os.killpg(server.pid, signal.SIGKILL)
             await server.wait()
+        if "containers" not in lacking and (sandbox / "containers").exists():
+            containers.end(sandbox / "containers")
 
 
 try:
     asyncio.run(guarded())
-except Failed as failed:
+except (Failed, LookupError) as failed:
     sys.exit(f"FAILED {failed}")
 finally:
     shutil.rmtree(sandbox, ignore_errors=True)
