@@ -55,7 +55,18 @@ fn mistake(error: &Error) -> Mistake {
         }
         Error::UnknownAnchor { .. } => Mistake::new("an alias (`*`) names no anchor (`&`)"),
         Error::Message { msg, .. } => Mistake::new(msg.clone()),
-        other => Mistake::new(first_line(&other.to_string())),
+        other => unparsable(&first_line(&other.to_string())),
+    }
+}
+
+/// What is no YAML, in the reader's words; the place is told beside them.
+fn unparsable(words: &str) -> Mistake {
+    let words = words.rsplit_once(" at line ").map_or(words, |(words, _)| words);
+    let mistake = Mistake::new(words);
+    if words.contains("mapping values are not allowed") {
+        mistake.hint("put a text that holds `: `, or ends in `:`, in quotes")
+    } else {
+        mistake
     }
 }
 

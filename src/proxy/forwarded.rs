@@ -148,22 +148,26 @@ impl Teller {
     }
 
     /// Tells of the client, who sent these fields, of which those that [`Self::keeps`] are told
-    /// already, and asked for this host.
+    /// already unless the route removes them, and asked for this host.
     pub(super) fn tell(
         &self,
         client: &HeaderMap,
+        is_removed: impl Fn(&HeaderName) -> bool,
         host: Option<&HeaderValue>,
         peer: &Peer,
         mut put: impl FnMut(&HeaderName, &HeaderValue),
     ) {
         let believes = self.believes(peer);
-        let is_told = |name: &HeaderName| believes && client.contains_key(name);
+        let counts = |name: &HeaderName| believes && !is_removed(name);
+        let is_told = |name: &HeaderName| counts(name) && client.contains_key(name);
         if self.fields.has_x() {
             if let Some(host) = host.filter(|_| !is_told(&X_FORWARDED_HOST)) {
                 put(&X_FORWARDED_HOST, host);
             }
             match peer.label() {
-                Some(label) if believes => put(&X_FORWARDED_FOR, &lengthened(client, label)),
+                Some(label) if counts(&X_FORWARDED_FOR) => {
+                    put(&X_FORWARDED_FOR, &lengthened(client, label))
+                }
                 Some(label) => put(&X_FORWARDED_FOR, label),
                 None => {}
             }
@@ -211,9 +215,15 @@ mod tests {
         for (name, value) in client.iter().filter(|(name, _)| teller.keeps(name, &peer)) {
             headers.append(name, value.clone());
         }
-        teller.tell(&client, Some(&host), &peer, |name, value| {
-            headers.append(name, value.clone());
-        });
+        teller.tell(
+            &client,
+            |_| false,
+            Some(&host),
+            &peer,
+            |name, value| {
+                headers.append(name, value.clone());
+            },
+        );
         headers
     }
 

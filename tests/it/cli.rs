@@ -156,6 +156,7 @@ fn every_mistake_exits_64_with_its_place_and_a_hint_and_no_secret() {
             "BEARERD_TEST_UNSET",
         ),
         ("not-yaml", "routes: [\n".to_owned(), ":", ""),
+        ("not-quoted", format!("listen: systemd:\n{ROUTES}"), ":1:16: ", "in quotes"),
         ("empty", String::new(), ":1:1: ", ""),
         (
             "circle",

@@ -207,7 +207,9 @@ impl Outbound<'_> {
 
     /// Says who sends the request, by whom, and over what connection: the fields of a proxy.
     fn announce(&self, host: Option<&HeaderValue>, is_empty: bool, out: &mut impl Sink) {
-        self.rules.teller.tell(&self.stripped.fields, host, self.peer, |name, value| {
+        let (rules, fields) = (self.rules, &self.stripped.fields);
+        let is_removed = |name: &HeaderName| matches!(rules.fate(name), Fate::Strip(_));
+        rules.teller.tell(fields, is_removed, host, self.peer, |name, value| {
             if !self.presented.replaces(name) {
                 out.put(name, value);
             }

@@ -167,6 +167,29 @@ fn a_name_with_underscores_is_protected_in_its_other_spelling_too_s16() {
 }
 
 #[test]
+fn what_a_route_removes_is_not_believed_of_a_trusted_proxy_either_s47() {
+    let yaml = "
+- {upstream: 'https://api.example/', strip: {headers: [X-Forwarded-For]}}
+- {upstream: 'https://b.example/', match: {path: /b}, inject: {X-Forwarded-Host: b.example}}
+";
+    let settings: Vec<Settings> = serde_yaml::from_str(yaml).unwrap();
+    let trusted = serde_yaml::from_str::<Vec<_>>("[10.0.0.0/8]").unwrap();
+    let (rules, _) = Rules::new(&settings[0], &settings, None, None, &trusted);
+    let mut request = http::Request::builder().header("host", "localhost:8080");
+    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"] {
+        request = request.header(name, "claimed");
+    }
+    let (mut head, ()) = request.body(()).unwrap().into_parts();
+    let peer = Peer::unwatched(SocketAddr::from(([10, 0, 0, 9], 1)));
+    let found = Survey::of(&head.headers);
+    let stripped = strip(&mut head, found, &rules, &peer, &[]).unwrap();
+    let headers = written(&head, &stripped, found, &rules, &peer);
+    assert_eq!(all(&headers, "x-forwarded-for"), ["10.0.0.9"]);
+    assert_eq!(all(&headers, "x-forwarded-host"), ["localhost:8080"]);
+    assert_eq!(all(&headers, "x-forwarded-proto"), ["claimed"]);
+}
+
+#[test]
 fn the_client_is_named_by_its_socket_and_not_by_itself() {
     let headers = sent(&[
         ("host", "localhost:8080"),
