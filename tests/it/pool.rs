@@ -274,6 +274,25 @@ fn a_request_of_which_nothing_was_written_goes_over_another_connection_p23() {
 }
 
 #[test]
+fn a_request_whose_body_broke_off_is_not_sent_again_p12_p23() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::before(&upstream);
+    for body in ["3\r\nabc\r\nno size\r\n", "no size\r\n"] {
+        let mut client = sidecar.client();
+        assert_eq!(client.get("/").status(), 200);
+        // At once, so that not a byte is written before the fault is seen.
+        client.send(format!(
+            "POST /half HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        ));
+        let answer = client.answer();
+        assert_eq!((answer.status(), answer.refusal().as_str()), (400, "body"), "{body}");
+    }
+    let requests = upstream.requests();
+    let mut starts = requests.iter().map(|request| &request.head.start);
+    assert!(!starts.any(|start| start.contains("half")), "half a body looked whole");
+}
+
+#[test]
 fn an_upstream_that_is_not_there_is_told_apart() {
     let upstream = Upstream::gone();
     let sidecar = Sidecar::before(&upstream);
