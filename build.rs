@@ -6,8 +6,12 @@ fn main() {
     const ORDER: &str = "deploy/order.ld";
     println!("cargo::rerun-if-changed={ORDER}");
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
+    // mold and wild read no such scripts.
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let reads_scripts = !flags.contains("mold") && !flags.contains("wild");
     // By way of a C compiler, which links on these systems; deploy/build-static has its own way.
-    if is("PROFILE", "release")
+    if reads_scripts
+        && is("PROFILE", "release")
         && is("CARGO_CFG_TARGET_OS", "linux")
         && is("CARGO_CFG_TARGET_ENV", "gnu")
     {
