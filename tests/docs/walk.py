@@ -30,7 +30,7 @@ IDP, API = "192.0.2.1", "192.0.2.2"
 WANTS = {
     r"docker ": "containers",
     r"bench/run\b": "nginx",
-    r"bench/instructions\b": "valgrind",
+    r"bench/(instructions|order)\b": "valgrind",
 }
 # Goes on until it is told to stop; it is up when this path of the admin listener answers 200.
 SERVERS = {r"cargo run --release -- demo$": "/readyz", r"bearerd run ": "/readyz", r"docker run ": "/readyz"}
@@ -44,6 +44,8 @@ INSTEAD = {
     # What it counts is compared in .ci/run, in a release build; another build costs more.
     r"^(bench/instructions) --check": r"cd bench-copy && \1",
     r"^(bench/instructions --top)": r"cd bench-copy && \1 3",
+    r"^(bench/instructions --case newconn)": r"cd bench-copy && \1",
+    r"^bench/order$": "cd bench-copy && mkdir -p deploy && bench/order",
     r"^cargo install --locked --path \.$": 'cargo install --locked --path . --debug --root "$SANDBOX/installed"',
 }
 
