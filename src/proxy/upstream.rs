@@ -155,9 +155,9 @@ impl Upstream {
         self.sites.iter().any(Site::prefers_http2)
     }
 
-    /// Sends the request with the `upload`, which it takes, and returns the head of its answer together with the
-    /// body, which comes from the connection and gives it back. Nothing is sent at or after
-    /// `until`; it is `now`.
+    /// Sends the request with the `upload`, which it takes, and returns the head of its answer
+    /// together with the body, which comes from the connection and gives it back. Nothing is sent at
+    /// or after `until`; it is `now`.
     ///
     /// A request of which nothing was written, because the connection turned out to be closed or
     /// could not be opened, goes over another one, whatever its method.
