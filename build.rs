@@ -1,8 +1,9 @@
 //! Has the linker lay the functions that run in ordinary service side by side.
 
-use std::env;
+use std::path::PathBuf;
+use std::{env, fs, io};
 
-fn main() {
+fn main() -> io::Result<()> {
     const ORDER: &str = "deploy/order.ld";
     println!("cargo::rerun-if-changed={ORDER}");
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
@@ -15,7 +16,10 @@ fn main() {
         && is("CARGO_CFG_TARGET_OS", "linux")
         && is("CARGO_CFG_TARGET_ENV", "gnu")
     {
-        let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo::rustc-link-arg-bin=bearerd=-Wl,-T,{folder}/{ORDER}");
+        // A copy: cargo follows its own folder when that moves, or serves another checkout.
+        let copy = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("order.ld");
+        fs::copy(ORDER, &copy)?;
+        println!("cargo::rustc-link-arg-bin=bearerd=-Wl,-T,{}", copy.display());
     }
+    Ok(())
 }
