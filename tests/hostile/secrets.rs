@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::canary::assert_hidden;
 use super::support::http2::{Http2, request};
-use super::support::{Program, Upstream, connect, crlf, directory, find, talk_to_the_end};
+use super::support::{Program, Upstream, connect, crlf, directory, find, read, talk_to_the_end};
 
 /// None of them holds a character that any encoding would change, so that each is found in
 /// percent-encoded texts as well; the one with a `/` is looked for in its encoded form too.
@@ -46,7 +46,7 @@ fn answer(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
     let mut chunk = [0_u8; 4096];
     // The whole request, roughly: head and a small body come in one or two pieces.
     while find(&request, b"\r\n\r\n").is_none() {
-        let count = stream.read(&mut chunk)?;
+        let count = read(&mut stream, &mut chunk)?;
         if count == 0 {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 mod events;
 mod page;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::support::Place;
+use super::support::{Place, read};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,7 +75,7 @@ impl Demo {
         write!(stream, "{method} {path} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n").unwrap();
         let (mut answer, began) = (Vec::new(), SystemTime::now());
         let mut chunk = [0; 4096];
-        while let count @ 1.. = stream.read(&mut chunk).unwrap() {
+        while let count @ 1.. = read(&mut stream, &mut chunk).unwrap() {
             answer.extend_from_slice(&chunk[..count]);
             assert!(began.elapsed().unwrap() < PATIENCE, "{path} does not end");
         }

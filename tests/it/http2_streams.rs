@@ -90,6 +90,44 @@ fn an_upload_may_go_on_for_a_while_after_its_answer_p19_p20() {
     }
 }
 
+/// curl 7 ends its stream as soon as it sees the head of a refusal, however much it said would
+/// come, and that is an error which ends the exchange.
+#[test]
+fn an_early_answer_that_came_whole_is_passed_on_whole_p20() {
+    for answer in [
+        "HTTP/1.1 413 Too Large\r\ncontent-length: 6\r\n\r\nenough",
+        "HTTP/1.1 413 Too Large\r\ntransfer-encoding: chunked\r\n\r\n6\r\nenough\r\n0\r\n\r\n",
+    ] {
+        let upstream = Upstream::run(move |conversation| {
+            conversation.head()?;
+            conversation.send(answer)?;
+            conversation.until_closed()
+        });
+        let sidecar = Sidecar::before(&upstream);
+        for _ in 0..100 {
+            let mut client = Framed::connect(sidecar.address);
+            let fields = [
+                (":method", "PUT"),
+                (":scheme", "http"),
+                (":authority", "localhost"),
+                (":path", "/"),
+                ("content-length", "100000"),
+            ];
+            client.write(&frame(HEADERS, 4, 1, &block(&fields)));
+            let burst = loop {
+                let burst = client.burst();
+                if burst.iter().any(|frame| frame.kind == HEADERS) {
+                    break burst;
+                }
+            };
+            let data = || burst.iter().filter(|frame| frame.kind == DATA);
+            let body: Vec<_> = data().flat_map(|frame| &frame.payload).copied().collect();
+            assert_eq!(body, b"enough", "{burst:?}");
+            assert!(data().any(|frame| frame.flags == LAST), "{burst:?}");
+        }
+    }
+}
+
 #[test]
 fn an_upload_that_does_not_end_after_its_answer_is_ended_p19_p20() {
     let upstream = hasty();

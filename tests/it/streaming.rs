@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{PATIENCE, Sidecar, Upstream, eventually};
+use crate::support::{PATIENCE, Sidecar, Upstream, eventually, read};
 
 /// Bytes that differ from place to place.
 fn pattern(size: usize) -> Vec<u8> {
@@ -68,7 +68,7 @@ fn a_slow_reader_gets_everything_although_the_connection_closes() {
     client.request(&["GET / HTTP/1.1", "Host: localhost", "Connection: close"]);
     let mut got = Vec::new();
     let mut chunk = vec![0_u8; 256 * 1024];
-    while let count @ 1.. = client.stream.read(&mut chunk).unwrap() {
+    while let count @ 1.. = read(&mut client.stream, &mut chunk).unwrap() {
         got.extend_from_slice(&chunk[..count]);
         std::thread::sleep(Duration::from_millis(2));
     }

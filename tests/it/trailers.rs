@@ -1,11 +1,10 @@
 //! Trailers of requests that are malformed: the bytes behind a body are the last chance to say
 //! something that the upstream reads otherwise (S17, P14, P36).
 
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 use crate::support::http2::{DATA, Framed, GOAWAY, HEADERS, RST_STREAM, block, frame};
-use crate::support::{Client, Sidecar, Upstream};
+use crate::support::{Client, Sidecar, Upstream, read};
 
 /// An upstream that keeps what it gets, byte for byte, and answers when that is a whole request.
 fn raw() -> (Upstream, Arc<Mutex<Vec<u8>>>) {
@@ -14,7 +13,7 @@ fn raw() -> (Upstream, Arc<Mutex<Vec<u8>>>) {
     let upstream = Upstream::run(move |conversation| {
         let mut chunk = [0; 4096];
         loop {
-            let count = conversation.stream.read(&mut chunk)?;
+            let count = read(&mut conversation.stream, &mut chunk)?;
             if count == 0 {
                 return Ok(());
             }

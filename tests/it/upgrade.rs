@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Answer, Client, Conversation, PATIENCE, Sidecar, Upstream, eventually};
+use crate::support::{
+    Answer, Client, Conversation, PATIENCE, Sidecar, Upstream, eventually, read as read_once,
+};
 
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
      connection: x, UPGRADE\r\nx: hop\r\nsec-websocket-accept: accepted\r\n\
@@ -30,7 +32,7 @@ const HANDSHAKE: [&str; 7] = [
 fn echo(conversation: &mut Conversation) -> std::io::Result<()> {
     let mut chunk = [0_u8; 16 * 1024];
     loop {
-        match conversation.stream.read(&mut chunk)? {
+        match read_once(&mut conversation.stream, &mut chunk)? {
             0 => return conversation.send("bye"),
             count => conversation.send(&chunk[..count])?,
         }
@@ -206,7 +208,7 @@ fn a_side_that_takes_nothing_holds_the_other_back() {
     let mut got = client.some().len();
     let mut chunk = vec![0_u8; 1024 * 1024];
     while got < ALL {
-        let count = client.stream.read(&mut chunk).unwrap();
+        let count = read_once(&mut client.stream, &mut chunk).unwrap();
         assert!(count > 0, "ended after {got}");
         got += count;
     }

@@ -204,6 +204,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
     }
 
+    /// The next part of the answer's body, if it has come already.
+    pub(super) fn take_at_hand(&mut self) -> Option<Frame<Bytes>> {
+        match self.framing.take(&mut self.input) {
+            Ok(Part::Data(data)) => Some(Frame::data(data)),
+            Ok(Part::Trailers(trailers)) => Some(Frame::trailers(trailers)),
+            Ok(Part::End | Part::More) => None,
+            Err(flaw) => {
+                self.lasts = false;
+                self.cut = Some(Cut::Malformed(flaw));
+                None
+            }
+        }
+    }
+
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Cut>> {
         if self.framing.is_over() {
             return Poll::Ready(Ok(Part::End));

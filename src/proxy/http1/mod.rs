@@ -103,6 +103,15 @@ impl Body {
     }
 
     fn poll_relayed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        // The last of it may just have had to wait.
+        if let Some(connection) = self.connection_mut() {
+            if let Err(cut) = connection.poll_upload(cx) {
+                return Poll::Ready(Some(Err(cut)));
+            }
+            if !connection.uploads() {
+                return connection.poll_frame(cx);
+            }
+        }
         let Some(relay) = self.lease.take().and_then(Relay::of) else { return Poll::Ready(None) };
         self.relay.insert(Box::new(relay)).poll_frame(cx)
     }

@@ -2,6 +2,7 @@
 //! an answer is read only as fast as the client takes it, and a client may well take nothing before
 //! it has sent everything.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -21,33 +22,40 @@ type Piece = Option<Result<Frame<Bytes>, Cut>>;
 /// What comes of an exchange that a task sees to. Dropping it ends the exchange.
 #[derive(Debug)]
 pub(super) struct Relay {
-    pieces: mpsc::Receiver<Piece>,
+    /// What came together with the answer's head. It goes out together with it too: there are
+    /// clients that end their stream too early when they see such a head and no end.
+    at_hand: VecDeque<Frame<Bytes>>,
     /// Bytes that are still to come, if that is known.
     left: Option<u64>,
+    rest: Option<Rest>,
+}
+
+/// What the task brings.
+#[derive(Debug)]
+struct Rest {
+    pieces: mpsc::Receiver<Piece>,
     task: AbortHandle,
 }
 
 impl Relay {
-    /// Has a task see to the rest of an exchange; none is left if there is no connection.
-    pub(super) fn of(lease: Lease) -> Option<Self> {
-        let left = lease.connection()?.left();
-        let tasks = lease.tasks()?.clone();
-        // One piece at most waits for the client; the upstream keeps the rest.
-        let (sender, pieces) = mpsc::channel(1);
-        let mut mover = Mover { lease, pieces: PollSender::new(sender), cut: None };
-        let run = async move {
-            poll_fn(|cx| mover.poll(cx)).await;
-            // Kept if nothing of the request is left either.
-            mover.lease.give_back(Moment::now());
-        };
-        Some(Self { pieces, left, task: tasks.spawn(run).abort_handle() })
+    /// Has a task see to the rest of an exchange, unless the answer is all there; none is left if
+    /// there is no connection.
+    pub(super) fn of(mut lease: Lease) -> Option<Self> {
+        let connection = lease.connection_mut()?;
+        let left = connection.left();
+        let at_hand = std::iter::from_fn(|| connection.take_at_hand()).collect();
+        let rest = if connection.is_over() { None } else { Some(Rest::of(lease)?) };
+        Some(Self { at_hand, left, rest })
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        if self.left == Some(0) {
-            return Poll::Ready(None);
-        }
-        let piece = ready!(self.pieces.poll_recv(cx)).unwrap_or(Some(Err(Cut::Ended)));
+        let piece = match (self.at_hand.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Some(Ok(frame)),
+            (None, Some(rest)) if self.left != Some(0) => {
+                ready!(rest.pieces.poll_recv(cx)).unwrap_or(Some(Err(Cut::Ended)))
+            }
+            (None, _) => None,
+        };
         match &piece {
             Some(Ok(frame)) if frame.is_trailers() => self.left = Some(0),
             Some(Ok(frame)) => {
@@ -66,7 +74,22 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Rest {
+    fn of(lease: Lease) -> Option<Self> {
+        let tasks = lease.tasks()?.clone();
+        // One piece at most waits for the client; the upstream keeps the rest.
+        let (sender, pieces) = mpsc::channel(1);
+        let mut mover = Mover { lease, pieces: PollSender::new(sender), cut: None };
+        let run = async move {
+            poll_fn(|cx| mover.poll(cx)).await;
+            // Kept if nothing of the request is left either.
+            mover.lease.give_back(Moment::now());
+        };
+        Some(Self { pieces, task: tasks.spawn(run).abort_handle() })
+    }
+}
+
+impl Drop for Rest {
     fn drop(&mut self) {
         self.task.abort();
     }

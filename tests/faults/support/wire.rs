@@ -1,11 +1,21 @@
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::net::TcpStream;
 
 /// A message with a `Content-Length`, or without a body.
 pub struct Message {
     pub head: String,
     pub body: Vec<u8>,
+}
+
+/// Reads once. A signal, as of a child of another test that has ended, is no failure.
+pub fn read(from: &mut impl io::Read, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Reads messages from a connection.
@@ -21,7 +31,7 @@ impl Reader {
 
     fn more(&mut self) -> io::Result<()> {
         let mut chunk = [0_u8; 16 * 1024];
-        match self.stream.read(&mut chunk)? {
+        match read(&mut self.stream, &mut chunk)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.buffer.extend_from_slice(&chunk[..count]);

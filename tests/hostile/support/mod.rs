@@ -64,12 +64,22 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Reads once. A signal, as of a child of another test that has ended, is no failure.
+pub(crate) fn read(from: &mut impl Read, into: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match from.read(into) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Reads one answer, or what there is of it.
 pub(crate) fn read_answer(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let mut chunk = [0_u8; 16 * 1024];
     while !is_whole(&answer) {
-        match stream.read(&mut chunk) {
+        match read(stream, &mut chunk) {
             Ok(0) | Err(_) => break,
             Ok(count) => answer.extend_from_slice(&chunk[..count]),
         }

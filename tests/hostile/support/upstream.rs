@@ -1,11 +1,11 @@
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bearerd::vocab::Moment;
 
-use super::{PATIENCE, find};
+use super::{PATIENCE, find, read};
 
 /// How long the first bytes of a request that was cut off may take from the program to us.
 const GLANCE: Duration = Duration::from_millis(150);
@@ -100,7 +100,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         }
         let has_begun = usize::from(!buffer.is_empty());
         state.lock().unwrap().begun += has_begun;
-        let count = stream.read(&mut chunk).unwrap_or(0);
+        let count = read(&mut stream, &mut chunk).unwrap_or(0);
         let mut state = state.lock().unwrap();
         state.begun -= has_begun;
         if count == 0 {

@@ -1,4 +1,4 @@
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use super::{Head, PATIENCE};
@@ -61,13 +61,7 @@ impl Client {
 
     fn more(&mut self) -> std::io::Result<usize> {
         let mut chunk = [0_u8; 16 * 1024];
-        let count = loop {
-            match self.stream.read(&mut chunk) {
-                // A child of another test has ended.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                outcome => break outcome?,
-            }
-        };
+        let count = super::read(&mut self.stream, &mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count)
     }

@@ -1,6 +1,6 @@
 //! Clients that speak HTTP/2: one by a library, and one that writes frames.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -220,6 +220,28 @@ impl Framed {
         self.stream.read_exact(&mut payload).ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// The frames that were sent at once: waits for them without a pause, so as to see them before
+    /// more can follow.
+    pub(crate) fn burst(&mut self) -> Vec<Frame> {
+        let mut came = [0; 4096];
+        self.stream.set_nonblocking(true).unwrap();
+        let count = loop {
+            match self.stream.peek(&mut came) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+                count => break count.expect("further frames"),
+            }
+        };
+        self.stream.set_nonblocking(false).unwrap();
+        let mut frames = Vec::new();
+        let mut taken = 0;
+        while taken < count {
+            let frame = self.next().expect("a whole frame");
+            taken += 9 + frame.payload.len();
+            frames.push(frame);
+        }
+        frames
     }
 
     /// Reads up to a frame of this kind.

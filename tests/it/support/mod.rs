@@ -68,6 +68,16 @@ impl Head {
     }
 }
 
+/// Reads once. A signal, as of a child of another test that has ended, is no failure.
+pub(crate) fn read(from: &mut impl std::io::Read, into: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match from.read(into) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Waits until `holds`; fails with the message after [`PATIENCE`].
 pub(crate) fn eventually(holds: impl Fn() -> bool, otherwise: impl Fn() -> String) {
     let deadline = std::time::SystemTime::now() + PATIENCE;

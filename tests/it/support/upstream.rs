@@ -1,4 +1,4 @@
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -114,7 +114,7 @@ impl Conversation {
 
     fn more(&mut self) -> std::io::Result<()> {
         let mut chunk = [0_u8; 16 * 1024];
-        match self.stream.read(&mut chunk)? {
+        match super::read(&mut self.stream, &mut chunk)? {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.buffer.extend_from_slice(&chunk[..count]);
@@ -183,7 +183,7 @@ impl Conversation {
     /// Waits until the other side closes; an error if it sends anything.
     pub(crate) fn until_closed(&mut self) -> std::io::Result<()> {
         let mut byte = [0_u8; 1];
-        match self.stream.read(&mut byte) {
+        match super::read(&mut self.stream, &mut byte) {
             Ok(0) | Err(_) => Ok(()),
             Ok(_) => Err(std::io::ErrorKind::InvalidData.into()),
         }
