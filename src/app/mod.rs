@@ -35,6 +35,7 @@ use crate::server::passed::{self, PassedError};
 use crate::server::{self, Counters, Endpoint, Hosts, Listener, SocketFile, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::tally::Seat;
 use crate::token::Tokens;
 
 /// How long the tokens' tasks may take to end, revocations included.
@@ -244,6 +245,7 @@ fn spawn_worker(
         .name("worker".to_owned())
         .spawn(move || {
             let _farewell = Farewell(died);
+            let _seat = Seat::take();
             if let Err(error) = runtime.block_on(worker.serve(vec![listener], proxy)) {
                 tracing::error!(%error, "a worker has ended");
             }

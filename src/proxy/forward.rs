@@ -203,7 +203,7 @@ impl<'t> Trip<'t> {
             match upstream.send(&outbound, &mut upload, until, over, now).await {
                 Ok(response) => {
                     let took = Moment::now().since(now);
-                    self.route.metrics.upstream_seconds.observe(took.as_secs_f64());
+                    self.route.metrics.upstream_seconds.observe(took);
                     call.status(response.status().as_u16());
                     self.answer = Survey::of(response.headers());
                     upgrade::check(&response, self.found, self.answer)?;

@@ -5,11 +5,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntGauge;
-
 use super::http1::Connection;
 use crate::net::health::Health;
 use crate::shutdown::Shutdown;
+use crate::telemetry::tally::Level;
 use crate::vocab::Moment;
 
 thread_local! {
@@ -42,9 +41,9 @@ pub(super) struct Shop {
     /// Most connections that wait, on each worker.
     pub(super) spare: usize,
     /// Connections in use.
-    pub(super) active: IntGauge,
+    pub(super) active: Level,
     /// Connections that wait.
-    pub(super) waiting: IntGauge,
+    pub(super) waiting: Level,
     pub(super) shutdown: Shutdown,
 }
 

@@ -100,7 +100,7 @@ impl Drop for Record {
         if let Some(route) = route {
             route.metrics.in_flight.dec();
             let series = route.metrics.method(&self.method);
-            series.seconds.observe(took.as_secs_f64());
+            series.seconds.observe(took);
             // 499 is what nginx writes where the client left before there was an answer.
             series.code(if self.status == 0 { 499 } else { self.status }).inc();
             self.span.route(route.name.as_str());

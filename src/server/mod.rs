@@ -33,7 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::IntCounter;
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
@@ -51,6 +51,7 @@ pub use watch::{Expired, Watch};
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::tally::{Count, Level};
 
 /// The sweeps' intervals.
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -134,8 +135,8 @@ impl Peer {
 /// What a server counts.
 #[derive(Debug, Clone)]
 pub struct Counters {
-    connections: IntGauge,
-    accepted: IntCounter,
+    connections: Level,
+    accepted: Count,
     accept_errors: IntCounter,
     refusals: Refusals,
 }

@@ -1,7 +1,7 @@
 //! The catalogue of metrics: every name, help text and label of the program.
 //!
 //! Labels come from configured names and closed sets, never from a request, so no client can make
-//! series. Handles are resolved once: the request path only increments atomics.
+//! series. Handles are resolved once: requests count in cells of their worker ([`super::tally`]).
 
 mod handles;
 
@@ -14,15 +14,18 @@ use prometheus::{
 
 use super::process::Process;
 pub use super::series::{MethodMetrics, RouteMetrics, StoreMetrics, TokenMetrics};
+use super::tally::{self, Count, CountVec, Level, LevelVec, TimesVec};
 
 /// A metric that could not be made: two of one name, a fault of the program.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
 
-/// Upper bounds of request durations, in seconds.
-const REQUEST_BUCKETS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds of request durations, in microseconds.
+const REQUEST_BOUNDS: &[u64] = &[
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
 
 /// Upper bounds of token fetches, in seconds.
 const FETCH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -32,17 +35,17 @@ const FETCH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 pub struct Metrics {
     registry: Registry,
     process: Process,
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    in_flight: IntGaugeVec,
-    upstream_seconds: HistogramVec,
-    upstream_connections: IntGaugeVec,
+    requests: CountVec,
+    request_seconds: TimesVec,
+    in_flight: LevelVec,
+    upstream_seconds: TimesVec,
+    upstream_connections: LevelVec,
     upstream_stalls: IntCounterVec,
     upstream_ejections: IntCounterVec,
     upstream_ejected: IntGaugeVec,
     upgrades_active: IntGaugeVec,
-    injections: IntCounterVec,
-    stripped: IntCounterVec,
+    injections: CountVec,
+    stripped: CountVec,
     unauthorized: IntCounterVec,
     replays: IntCounterVec,
     rejected: IntCounterVec,
@@ -60,9 +63,9 @@ pub struct Metrics {
     store_events: IntCounterVec,
     secret_reloads: IntCounterVec,
     /// Connections that clients hold open.
-    pub connections: IntGauge,
+    pub connections: Level,
     /// Connections accepted since the start.
-    pub accepted: IntCounter,
+    pub accepted: Count,
     /// Accepts that failed, by running out of file descriptors above all.
     pub accept_errors: IntCounter,
     config_reloads: IntCounterVec,
@@ -94,6 +97,21 @@ impl Catalogue<'_> {
         labels: &[&str],
     ) -> Result<IntCounterVec, MetricsError> {
         register(self.0, IntCounterVec::new(Opts::new(prefixed(name), help), labels)?)
+    }
+
+    /// A family that requests count in.
+    fn count(&self, name: &str, help: &str, labels: &[&str]) -> Result<CountVec, MetricsError> {
+        register(self.0, tally::counts(&prefixed(name), help, labels)?)
+    }
+
+    /// A family that requests go up and down in.
+    fn level(&self, name: &str, help: &str, labels: &[&str]) -> Result<LevelVec, MetricsError> {
+        register(self.0, tally::levels(&prefixed(name), help, labels)?)
+    }
+
+    /// A family that requests count their durations in.
+    fn times(&self, name: &str, help: &str, labels: &[&str]) -> Result<TimesVec, MetricsError> {
+        register(self.0, tally::times(&prefixed(name), help, labels, REQUEST_BOUNDS)?)
     }
 
     fn int_gauge(
@@ -138,25 +156,23 @@ impl Metrics {
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             process: Process::register(&registry)?,
-            requests: c.counter(
+            requests: c.count(
                 "requests_total",
                 "Requests answered, by route, method and status code.",
                 &["route", "method", "code"],
             )?,
-            request_seconds: c.histogram(
+            request_seconds: c.times(
                 "request_duration_seconds",
                 "Time from a request's head to the end of its answer, in seconds.",
                 &["route", "method"],
-                REQUEST_BUCKETS,
             )?,
-            in_flight: c.int_gauge("requests_in_flight", "Requests being answered.", &["route"])?,
-            upstream_seconds: c.histogram(
+            in_flight: c.level("requests_in_flight", "Requests being answered.", &["route"])?,
+            upstream_seconds: c.times(
                 "upstream_duration_seconds",
                 "Time from sending a request upstream to the answer's head, in seconds.",
                 &["route"],
-                REQUEST_BUCKETS,
             )?,
-            upstream_connections: c.int_gauge(
+            upstream_connections: c.level(
                 "upstream_connections",
                 "Open connections to upstreams, by state (`active`, `idle`).",
                 &["route", "state"],
@@ -177,12 +193,12 @@ impl Metrics {
                 &["route"],
             )?,
             upgrades_active: c.int_gauge("upgrades_active", "Open tunnels.", &["route"])?,
-            injections: c.counter(
+            injections: c.count(
                 "injections_total",
                 "Requests by what became of their credential: `injected`, `waited` (injected after waiting for a token) or `no_token`.",
                 &["route", "result"],
             )?,
-            stripped: c.counter(
+            stripped: c.count(
                 "client_credentials_stripped_total",
                 "Credentials of clients that were removed, by configured place.",
                 &["route", "header"],
@@ -264,14 +280,12 @@ impl Metrics {
                 "Changes of a secret's content that were noticed, by result.",
                 &["result"],
             )?,
-            connections: register(
-                &registry,
-                IntGauge::new("bearerd_connections", "Connections held open by clients.")?,
-            )?,
-            accepted: register(
-                &registry,
-                IntCounter::new("bearerd_connections_total", "Connections accepted from clients.")?,
-            )?,
+            connections: c
+                .level("connections", "Connections held open by clients.", &[])?
+                .with_label_values::<&str>(&[]),
+            accepted: c
+                .count("connections_total", "Connections accepted from clients.", &[])?
+                .with_label_values::<&str>(&[]),
             accept_errors: register(
                 &registry,
                 IntCounter::new("bearerd_accept_errors_total", "Failures to accept a connection.")?,

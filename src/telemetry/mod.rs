@@ -7,3 +7,4 @@ pub(crate) mod process;
 mod series;
 pub mod spans;
 pub mod summary;
+pub mod tally;

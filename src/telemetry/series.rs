@@ -1,9 +1,11 @@
-//! The series of one token and of one route, resolved at start: counting is an atomic increment.
+//! The series of one token and of one route, resolved at start.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::tally::{Count, CountVec, Level, Times};
 
 /// Methods with a series of their own; any other is counted as `_OTHER`.
 pub(super) const METHODS: [&str; 8] =
@@ -71,13 +73,13 @@ pub struct StoreMetrics {
 pub struct RouteMetrics {
     pub(super) methods: [MethodMetrics; METHODS.len()],
     /// Requests being answered.
-    pub in_flight: IntGauge,
+    pub in_flight: Level,
     /// Time to the answer's head.
-    pub upstream_seconds: Histogram,
+    pub upstream_seconds: Times,
     /// Upstream connections in use.
-    pub active: IntGauge,
+    pub active: Level,
     /// Upstream connections kept for later.
-    pub idle: IntGauge,
+    pub idle: Level,
     /// Answers cut off within the body.
     pub stalls: IntCounter,
     /// Times that an address of the upstream was set aside.
@@ -87,13 +89,13 @@ pub struct RouteMetrics {
     /// Open tunnels.
     pub upgrades: IntGauge,
     /// Credential there at once.
-    pub injected: IntCounter,
+    pub injected: Count,
     /// Credential there after a wait.
-    pub waited: IntCounter,
+    pub waited: Count,
     /// Refused for want of a credential.
-    pub no_token: IntCounter,
+    pub no_token: Count,
     /// By index of the `strippable` list given to [`super::metrics::Metrics::route`].
-    pub stripped: Vec<IntCounter>,
+    pub stripped: Vec<Count>,
     pub(super) unauthorized: IntCounter,
     pub(super) forbidden: IntCounter,
     pub(super) unauthorized_other: IntCounter,
@@ -127,13 +129,13 @@ impl RouteMetrics {
 #[derive(Debug)]
 pub struct MethodMetrics {
     /// Durations.
-    pub seconds: Histogram,
+    pub seconds: Times,
     /// Answers with 200, which are there from the start.
-    pub(super) fine: IntCounter,
+    pub(super) fine: Count,
     /// One counter a status code from 100 to 599, made at its first use; the last is for others.
     /// The table, of 8 KiB, is there once any but 200 was answered.
-    pub(super) codes: OnceLock<Box<[OnceLock<IntCounter>]>>,
-    pub(super) requests: IntCounterVec,
+    pub(super) codes: OnceLock<Box<[OnceLock<Count>]>>,
+    pub(super) requests: CountVec,
     pub(super) route: String,
     pub(super) method: &'static str,
 }
@@ -143,7 +145,7 @@ impl MethodMetrics {
     ///
     /// An upstream chooses the code, so only registered ones have a series of their own.
     #[must_use]
-    pub fn code(&self, code: u16) -> &IntCounter {
+    pub fn code(&self, code: u16) -> &Count {
         if code == 200 {
             return &self.fine;
         }

@@ -130,6 +130,8 @@ fn count(metric: &Metric) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Method;
 
     use super::*;
@@ -139,16 +141,16 @@ mod tests {
     fn a_route_is_summed_over_methods_and_codes() {
         let metrics = Metrics::new().unwrap();
         let route = metrics.route(&RouteName::parse("api").unwrap(), &["cookie".to_owned()]);
-        route.method(&Method::GET).code(200).inc_by(3);
-        route.method(&Method::POST).code(503).inc_by(2);
-        route.in_flight.set(4);
+        (0..3).for_each(|_| route.method(&Method::GET).code(200).inc());
+        (0..2).for_each(|_| route.method(&Method::POST).code(503).inc());
+        (0..4).for_each(|_| route.in_flight.inc());
         route.no_token.inc();
-        route.injected.inc_by(5);
+        (0..5).for_each(|_| route.injected.inc());
         route.unauthorized(401);
         route.unauthorized(418);
-        route.stripped[0].inc_by(7);
-        route.method(&Method::GET).seconds.observe(0.02);
-        route.method(&Method::POST).seconds.observe(0.2);
+        (0..7).for_each(|_| route.stripped[0].inc());
+        route.method(&Method::GET).seconds.observe(Duration::from_millis(20));
+        route.method(&Method::POST).seconds.observe(Duration::from_millis(200));
         let traffic = metrics.summary().routes["api"].clone();
         let durations = traffic.durations.clone();
         assert!((durations.sum_seconds - 0.22).abs() < 1e-9);

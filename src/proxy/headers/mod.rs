@@ -16,7 +16,6 @@ use http::header::{ALT_SVC, CONNECTION, COOKIE, HOST, TE, VIA, WWW_AUTHENTICATE}
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use hyper::ext::ReasonPhrase;
-use prometheus::IntCounter;
 
 pub(super) use self::outbound::{Outbound, Sink, Stripped, vacant};
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
@@ -25,6 +24,7 @@ pub(super) use self::survey::Survey;
 use super::cors;
 use super::refusal::Refusal;
 use crate::server::Peer;
+use crate::telemetry::tally::Count;
 use crate::token::present::Presented;
 
 /// Shorter credentials are not looked for in answers: they would be found by chance.
@@ -64,7 +64,7 @@ pub(super) fn strip(
     found: Survey,
     rules: &Rules,
     peer: &Peer,
-    stripped: &[IntCounter],
+    stripped: &[Count],
 ) -> Result<Stripped, Refusal> {
     let removed = Cell::new(Places::default());
     let count = |place: usize| {

@@ -6,6 +6,7 @@ use super::*;
 use crate::proxy::headers::rules::folded;
 use crate::proxy::route::Settings;
 use crate::telemetry::spans::Span;
+use crate::telemetry::tally;
 use crate::token::present::Mode;
 
 static ZERO: HeaderValue = HeaderValue::from_static("0");
@@ -38,11 +39,9 @@ fn presented() -> Presented {
 
 fn sent(fields: &[(&str, &str)]) -> HeaderMap {
     let (rules, places) = rules(ROUTES);
-    let counters: Vec<IntCounter> = places
-        .iter()
-        .enumerate()
-        .map(|(i, _)| IntCounter::new(format!("c{i}"), "help").unwrap())
-        .collect();
+    let family = tally::counts("stripped", "help", &["place"]).unwrap();
+    let counters: Vec<_> =
+        (0..places.len()).map(|place| family.with_label_values(&[place.to_string()])).collect();
     let mut request = http::Request::builder();
     for (name, value) in fields {
         request = request.header(*name, *value);

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{Response, StatusCode};
 use http_body::Frame;
-use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Framing, Part};
@@ -22,6 +21,7 @@ use crate::net::io::{Io, Listen};
 use crate::proxy::download::Cut;
 use crate::proxy::replay::Upload;
 use crate::server::Limits;
+use crate::telemetry::tally::Level;
 
 /// With more connections to an upstream than these in use, each reads little at a time: a
 /// thousand clients who take their time would have us hold hundreds of megabytes.
@@ -35,7 +35,7 @@ const MOST_INFORMATIONAL: u32 = 10_000;
 pub(in crate::proxy) struct Settings {
     pub(super) most: Most,
     /// Connections in use.
-    pub(super) active: IntGauge,
+    pub(super) active: Level,
 }
 
 /// An open connection.
@@ -66,7 +66,7 @@ pub(in crate::proxy) struct Connection<T = Io> {
 }
 
 impl Settings {
-    pub(in crate::proxy) fn new(limits: &Limits, active: &IntGauge) -> Self {
+    pub(in crate::proxy) fn new(limits: &Limits, active: &Level) -> Self {
         let most = Most { size: limits.head_size.0, fields: limits.head_fields };
         Self { most, active: active.clone() }
     }

@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong};
-use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) use self::exchange::{Stream, Unanswered};
@@ -27,6 +26,7 @@ use crate::net::dial::Line;
 use crate::net::health::Health;
 use crate::net::io::Io;
 use crate::server::Limits;
+use crate::telemetry::tally::Level;
 use crate::vocab::Moment;
 
 /// Most streams that we open on one connection, whatever the upstream permits.
@@ -100,7 +100,7 @@ pub(super) struct Connection {
     /// It has ended.
     ended: AtomicBool,
     /// Connections without a stream.
-    waiting: IntGauge,
+    waiting: Level,
 }
 
 impl Connection {

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use prometheus::IntGauge;
 use script::{End, Script};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -24,10 +23,12 @@ use super::request::Outgoing;
 use crate::proxy::download::Cut;
 use crate::proxy::headers::Sink;
 use crate::proxy::replay::Upload;
+use crate::telemetry::tally;
 
 fn connection<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Connection<T> {
     let most = Most { size: 64 * 1024, fields: 100 };
-    let active = IntGauge::new("active", "connections").unwrap();
+    let active = tally::levels("active", "connections", &[]).unwrap();
+    let active = active.with_label_values::<&str>(&[]);
     Connection::new(io, Arc::new(Settings { most, active }))
 }
 
