@@ -180,7 +180,6 @@ impl Proxy {
                 break (route, token_wait, presented);
             }
         };
-        hops::count(head);
         let found = upgrade::asked(head, found);
         let stripped = headers::strip(head, found, &route.rules, peer, &route.metrics.stripped)?;
         route.retarget(&mut head.uri)?;

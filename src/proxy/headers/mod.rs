@@ -21,8 +21,8 @@ pub(super) use self::outbound::{Outbound, Sink, Stripped, vacant};
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
 pub(super) use self::rules::{Rules, Via};
 pub(super) use self::survey::Survey;
-use super::cors;
 use super::refusal::Refusal;
+use super::{cors, hops};
 use crate::server::Peer;
 use crate::telemetry::tally::Count;
 use crate::token::present::Presented;
@@ -54,8 +54,8 @@ impl Places {
     }
 }
 
-/// Takes the fields out of a client's head and judges which of them are for the upstream. The target
-/// keeps its form; see [`super::route::Route::retarget`].
+/// Counts the hop, takes the fields out of a client's head and judges which of them are for the
+/// upstream. The target keeps its form; see [`super::route::Route::retarget`].
 ///
 /// # Errors
 /// A loop, or a query from which no parameter can be removed.
@@ -73,6 +73,7 @@ pub(super) fn strip(
         }
         removed.set(removed.get().with(place));
     };
+    hops::count(head);
     let mut headers = std::mem::take(&mut head.headers);
     if let Some(via) = &rules.via
         && found.has(Survey::VIA)
