@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 
-use http::Method;
 use http::request::Parts;
+use http::{HeaderName, Method};
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::headers::is_read_as;
 use super::target;
 use crate::vocab::{At, Mistake, Problems, Text};
 
@@ -143,8 +144,9 @@ impl Reading {
 
     /// Whether the request is by one of these methods, which are in upper case.
     fn is_by(self, head: &Parts, methods: &[Method]) -> bool {
-        let values = OVERRIDES.iter().flat_map(|name| head.headers.get_all(*name));
-        let mut others = values.map(|value| value.as_bytes().trim_ascii());
+        let overrides = |name: &HeaderName| OVERRIDES.iter().any(|known| is_read_as(name, known));
+        let lines = head.headers.iter().filter(|(name, _)| overrides(name));
+        let mut others = lines.map(|(_, value)| value.as_bytes().trim_ascii());
         match self {
             Self::Widest => {
                 let lists = |text: &[u8]| {
@@ -167,8 +169,7 @@ impl Reading {
         match self {
             Self::Widest => query.split(['&', ';']).map(key).any(|key| {
                 let Ok(key) = percent_decode_str(&key).decode_utf8() else { return true };
-                let plain = key.split('[').next().unwrap_or_default().trim();
-                [key.trim(), plain].iter().any(|key| key.eq_ignore_ascii_case(name))
+                target::may_name(key.as_bytes(), name)
             }),
             Self::Narrowest => query
                 .split('&')
@@ -262,7 +263,8 @@ mod tests {
         {
             assert!(!permits(&access, "POST", target), "{target}");
         }
-        for target in ["/x?Method=GET", "/x?a=1;method=GET", "/x?+method+=GET"] {
+        for target in ["/x?Method=GET", "/x?a=1;method=GET", "/x?+method+=GET", "/x?method%00a=GET"]
+        {
             assert!(!permits(&access, "POST", target), "{target}");
         }
         assert!(permits(&access, "POST", "/x?methods=1"));
@@ -280,11 +282,20 @@ mod tests {
     #[test]
     fn a_method_is_what_any_server_may_take_it_for() {
         let by = |access: &Access, method: &str, over: &[&str]| {
-            let mut request = http::Request::builder().method(method).uri("/x");
-            for value in over {
-                request = request.header("X-HTTP-Method-Override", *value);
-            }
-            access.permits(&request.body(()).unwrap().into_parts().0, "", "")
+            let is_permitted = |name: &str| {
+                let mut request = http::Request::builder().method(method).uri("/x");
+                for value in over {
+                    request = request.header(name, *value);
+                }
+                access.permits(&request.body(()).unwrap().into_parts().0, "", "")
+            };
+            let names = ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "x-http_method"];
+            let verdicts = names.map(is_permitted);
+            assert!(
+                verdicts.iter().all(|verdict| *verdict == verdicts[0]),
+                "{over:?}: {verdicts:?}"
+            );
+            verdicts[0]
         };
         let deny = access("[]", "[{methods: [DELETE]}]");
         let allow = access("[{methods: [GET, post]}]", "[]");

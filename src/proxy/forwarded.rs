@@ -54,10 +54,17 @@ impl Forwarded {
         matches!(self, Self::Standard | Self::Both)
     }
 
-    /// Whether a trusted proxy's field of this name is added to, or kept.
-    pub(super) fn continues(self, name: &HeaderName) -> bool {
+    /// Whether the upstream is told by a field of this name.
+    pub(super) fn tells(self, name: &HeaderName) -> bool {
         let is_x = [&X_FORWARDED_FOR, &X_FORWARDED_HOST, &X_FORWARDED_PROTO].contains(&name);
         self.has_x() && is_x || self.has_standard() && *name == FORWARDED
+    }
+
+    /// Whether a trusted proxy's field of this name is added to, or kept. There is more that only
+    /// it knows: the port, the beginning of the path, the client's certificate.
+    fn continues(self, name: &HeaderName) -> bool {
+        self.has_x() && name.as_str().starts_with("x-forwarded-")
+            || self.has_standard() && *name == FORWARDED
     }
 }
 
@@ -231,13 +238,15 @@ mod tests {
         headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
     }
 
-    const CLAIMS: [(&str, &str); 6] = [
+    const CLAIMS: [(&str, &str); 8] = [
         ("x-forwarded-for", "1.1.1.1"),
         ("x-forwarded-for", "2.2.2.2"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "shop.example"),
         ("x-real-ip", "3.3.3.3"),
         ("forwarded", "for=4.4.4.4"),
+        ("x-forwarded-port", "8443"),
+        ("x-forwarded-client-cert", "Hash=5"),
     ];
 
     #[test]
@@ -247,7 +256,9 @@ mod tests {
         assert_eq!(all(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(all(&headers, "x-forwarded-host"), ["localhost:8080"]);
         assert_eq!(all(&headers, "forwarded"), ["for=192.0.2.1;proto=http"]);
-        assert!(!headers.contains_key("x-real-ip"));
+        for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-client-cert"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
     }
 
     #[test]
@@ -258,6 +269,8 @@ mod tests {
             assert_eq!(all(&headers, "x-forwarded-proto"), ["https"]);
             assert_eq!(all(&headers, "x-forwarded-host"), ["shop.example"]);
             assert_eq!(all(&headers, "forwarded"), ["for=4.4.4.4", "for=10.1.2.3;proto=http"]);
+            assert_eq!(all(&headers, "x-forwarded-port"), ["8443"]);
+            assert_eq!(all(&headers, "x-forwarded-client-cert"), ["Hash=5"]);
             assert!(!headers.contains_key("x-real-ip"));
         }
         // An IPv4 client is one over a socket for both kinds, too.
@@ -269,9 +282,7 @@ mod tests {
     fn only_what_is_asked_for_is_told_p3() {
         let headers = told("rfc7239", &["::/0"], "2001:db8::1", &CLAIMS);
         assert_eq!(all(&headers, "forwarded"), ["for=4.4.4.4", "for=\"[2001:db8::1]\";proto=http"]);
-        assert!(
-            !headers.contains_key("x-forwarded-for") && !headers.contains_key("x-forwarded-proto")
-        );
+        assert_eq!(headers.len(), 2, "{headers:?}");
         let headers = told("true", &["::/0"], "2001:db8::1", &CLAIMS);
         assert_eq!(all(&headers, "x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 2001:db8::1"]);
         assert!(!headers.contains_key("forwarded"));

@@ -317,6 +317,8 @@ fn is_forbidden(folded: &str) -> bool {
     ["proxy-authorization", "x-api-key", "keep-alive", "proxy-connection", "http2-settings"]
         .contains(&folded)
         || folded.starts_with("x-secret-")
+        || folded.starts_with("x-forwarded-")
+            && !["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"].contains(&folded)
         || ["upgrade", "transfer-encoding", "forwarded", "x-real-ip", "expect"].contains(&folded)
 }
 

@@ -135,8 +135,8 @@ pub(super) fn rewritten(target: &PathAndQuery, cut: &str, base: &str) -> Option<
     Uri::try_from(out).ok()
 }
 
-/// Removes the parameters named `keys` from the query; the rest stays byte for byte. True if
-/// there were any. Some servers part parameters by `;` as well, and some ignore case.
+/// Removes the parameters named `keys` from the query, in every spelling (S18); the rest stays byte
+/// for byte. True if there were any. Some servers part parameters by `;` as well.
 ///
 /// # Errors
 /// A parameter whose name cannot be decoded: it might be one of them (S20).
@@ -147,7 +147,7 @@ pub(super) fn strip_query(head: &mut Parts, keys: &[Box<str>]) -> Result<bool, R
     for part in query.split_inclusive(['&', ';']) {
         let pair = part.strip_suffix(['&', ';']).unwrap_or(part);
         let name = decoded_name(pair.split('=').next().unwrap_or_default())?;
-        if keys.iter().any(|key| key.as_bytes().eq_ignore_ascii_case(&name)) {
+        if keys.iter().any(|key| may_name(&name, key)) {
             removed = true;
             is_dangling = pair == part;
         } else {
@@ -165,6 +165,19 @@ pub(super) fn strip_query(head: &mut Parts, keys: &[Box<str>]) -> Result<bool, R
     let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
     head.uri = Uri::try_from(target).map_err(|_| Refusal::Query)?;
     Ok(true)
+}
+
+/// Whether some server may take the decoded `name` of a parameter for `key`. Some cut it off at a
+/// bracket or a zero byte, some pass over the blanks around it, some ignore case, and some make `_`
+/// of what their variables cannot be called by.
+pub(super) fn may_name(name: &[u8], key: &str) -> bool {
+    let end = name.iter().position(|b| matches!(b, b'[' | 0)).unwrap_or(name.len());
+    let fold = |b: &u8| match b {
+        b if b.is_ascii_alphanumeric() || !b.is_ascii() => b.to_ascii_lowercase(),
+        _ => b'_',
+    };
+    let is_key = |name: &[u8]| name.iter().map(fold).eq(key.as_bytes().iter().map(fold));
+    is_key(name.trim_ascii()) || is_key(name[..end].trim_ascii())
 }
 
 fn decoded_name(name: &str) -> Result<Vec<u8>, Refusal> {
@@ -294,6 +307,9 @@ mod tests {
             ("/p?a=1&access_token=x", "/p?a=1"),
             ("/p?a=1;access_token=x;b=2", "/p?a=1;b=2"),
             ("/p?Access_Token=x&a;b", "/p?a;b"),
+            ("/p?access_token[]=x&access_token%5Ba%5D=x&a[b]=1", "/p?a[b]=1"),
+            ("/p?+access_token=x&access_token%00b=x&%20access_token%20=x&a+b", "/p?a+b"),
+            ("/p?access.token=x&access+token=x&accesstoken=y", "/p?accesstoken=y"),
             ("/p?a=1&access_token=x&", "/p?a=1&"),
             ("/p?xaccess_token=1&q=access_token", "/p?xaccess_token=1&q=access_token"),
             ("/p?a=%", "/p?a=%"),

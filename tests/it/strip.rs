@@ -199,6 +199,17 @@ fn the_hosts_field_and_the_forwarding_fields_can_be_left_as_they_are() {
 }
 
 #[test]
+fn a_request_without_a_host_to_keep_gets_the_upstreams_p4_p26() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::start(&upstream, "routes: [{upstream: UPSTREAM, host: keep}]");
+    let answer = sidecar.client().request(&["GET / HTTP/1.0"]).answer();
+    assert_eq!(answer.status(), 200);
+    let head = upstream.request().head;
+    assert_eq!(head.start, "GET / HTTP/1.1");
+    assert_eq!(head.all("host"), [upstream.address.to_string()]);
+}
+
+#[test]
 fn a_request_that_comes_back_is_a_loop() {
     let upstream = Upstream::ok();
     let sidecar = Sidecar::before(&upstream);

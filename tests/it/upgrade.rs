@@ -121,6 +121,35 @@ fn a_handshake_carries_the_credential_and_its_own_fields_p28() {
 }
 
 #[test]
+fn a_subprotocol_that_is_a_credential_is_removed_s18() {
+    let upstream = echoing();
+    let sidecar = Sidecar::before(&upstream);
+    let (last, handshake) = HANDSHAKE.split_last().unwrap();
+    assert!(last.ends_with("chat, superchat"));
+    for (offers, arrives) in [
+        (
+            &["chat, base64url.bearer.authorization.k8s.io.dGhlaXJz, superchat"][..],
+            "chat, superchat",
+        ),
+        (&["OpenAI-Insecure-API-Key.theirs", "realtime"], "realtime"),
+        (&["base64url.bearer.authorization.k8s.io.dGhlaXJz"], ""),
+    ] {
+        let offers: Vec<String> =
+            offers.iter().map(|offer| format!("Sec-WebSocket-Protocol: {offer}")).collect();
+        let lines: Vec<&str> =
+            handshake.iter().copied().chain(offers.iter().map(String::as_str)).collect();
+        let answer = sidecar.client().request(&lines).head();
+        assert_eq!(answer.start, "HTTP/1.1 101 Switching Protocols");
+        let sent = upstream.requests().pop().unwrap().head;
+        assert_eq!(sent.one("sec-websocket-protocol"), arrives);
+        assert_eq!(sent.all("authorization"), ["Bearer secret-credential"]);
+    }
+    let stripped =
+        "bearerd_client_credentials_stripped_total{header=\"authorization\",route=\"route-1\"}";
+    assert!((sidecar.metric(stripped) - 3.0).abs() < 0.5);
+}
+
+#[test]
 fn bytes_go_through_untouched_and_each_side_ends_by_itself_p28() {
     let upstream = echoing();
     let sidecar = Sidecar::before(&upstream);

@@ -12,14 +12,17 @@ mod survey;
 
 use std::cell::Cell;
 
-use http::header::{ALT_SVC, CONNECTION, COOKIE, HOST, TE, VIA, WWW_AUTHENTICATE};
+use http::header::{
+    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL, TE,
+    VIA, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
 pub(super) use self::outbound::{Outbound, Sink, Stripped, vacant};
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
-pub(super) use self::rules::{Rules, Via};
+pub(super) use self::rules::{Rules, Via, is_read_as};
 pub(super) use self::survey::Survey;
 use super::refusal::Refusal;
 use super::{cors, hops};
@@ -94,6 +97,12 @@ pub(super) fn strip(
             join_cookies(&mut headers);
         }
         strip_cookies(&mut headers, &rules.cookies, count);
+    }
+    if found.has(Survey::UPGRADE)
+        && let Fate::Strip(place) = rules.fate(&AUTHORIZATION)
+        && strip_subprotocols(&mut headers)
+    {
+        count(place);
     }
     if !rules.query.is_empty() && super::target::strip_query(head, &rules.query)? {
         count(rules.query_place);
@@ -188,6 +197,37 @@ fn strip_cookies(headers: &mut HeaderMap, cookies: &Cookies, count: impl Fn(usiz
     }
 }
 
+/// What subprotocols begin with by which pages, who can set no field of a handshake, hand over a
+/// credential: Kubernetes' and `OpenAI`'s.
+const BEARING_SUBPROTOCOLS: [&[u8]; 2] =
+    [b"base64url.bearer.authorization.", b"openai-insecure-api-key."];
+
+/// Removes the subprotocols of a handshake that are credentials (S18). True if there were any.
+fn strip_subprotocols(headers: &mut HeaderMap) -> bool {
+    let bears = |token: &&[u8]| {
+        BEARING_SUBPROTOCOLS.iter().any(|start| {
+            token.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+        })
+    };
+    fn tokens(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+        line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii)
+    }
+    let lines: Vec<HeaderValue> = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
+    if !lines.iter().flat_map(tokens).any(|token| bears(&token)) {
+        return false;
+    }
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    for line in &lines {
+        let kept: Vec<&[u8]> = tokens(line).filter(|token| !bears(token)).collect();
+        if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
+            && !value.is_empty()
+        {
+            headers.append(SEC_WEBSOCKET_PROTOCOL, value);
+        }
+    }
+    true
+}
+
 /// Makes an answer's head, in which these fields were `found`, fit for the client. `rejected` says
 /// that the answer rejected our credential, of which the client must not be asked for one.
 ///
@@ -203,10 +243,15 @@ pub(super) fn to_client<B>(
     if leaks(response, presented) {
         return Err(Refusal::Leak);
     }
+    // There is nothing that it could be the length of, not even for HEAD (RFC 9110 section 8.6).
+    let is_empty = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     if found.has(Survey::CONNECTION) {
         remove_named_in_connection(headers, |_| {});
         headers.remove(CONNECTION);
+    }
+    if found.has(Survey::CONTENT_LENGTH) && is_empty {
+        headers.remove(CONTENT_LENGTH);
     }
     if rejected {
         headers.remove(WWW_AUTHENTICATE);

@@ -134,8 +134,7 @@ impl Stripped {
     ) -> impl Iterator<Item = (&'s HeaderName, &'s HeaderValue)> {
         // What we announce is there, too.
         let is_there = move |name: &HeaderName| {
-            rules.teller.fields.continues(name)
-                || self.kept(rules, peer).any(|(kept, _)| kept == name)
+            rules.teller.fields.tells(name) || self.kept(rules, peer).any(|(kept, _)| kept == name)
         };
         let fields = presented.fields.iter();
         fields
@@ -186,14 +185,15 @@ impl Outbound<'_> {
 
     /// Writes what stays of the client's; returns its `Host`.
     fn copy(&self, out: &mut impl Sink) -> Option<&HeaderValue> {
-        if let Some(own) = &self.rules.host {
-            out.put(&HOST, own);
+        let rules = self.rules;
+        if !rules.keeps_host {
+            out.put(&HOST, &rules.host);
         }
         let mut host = None;
-        for (name, value) in self.stripped.kept(self.rules, self.peer) {
+        for (name, value) in self.stripped.kept(rules, self.peer) {
             if *name == HOST {
                 host = Some(value);
-                if self.rules.host.is_some() {
+                if !rules.keeps_host {
                     continue;
                 }
             }
@@ -201,6 +201,10 @@ impl Outbound<'_> {
             if !self.presented.replaces(name) && !self.span.owns(name) {
                 out.put(name, value);
             }
+        }
+        // HTTP/1.0 has requests without one; what goes out is none of them (P4).
+        if rules.keeps_host && host.is_none() {
+            out.put(&HOST, &rules.host);
         }
         host
     }

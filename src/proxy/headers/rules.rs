@@ -23,7 +23,10 @@ pub(in super::super) struct Rules {
     pub(super) answer: Vec<HeaderName>,
     /// Where removed parameters are counted.
     pub(super) query_place: usize,
-    pub(super) host: Option<HeaderValue>,
+    /// The upstream's `Host`.
+    pub(super) host: HeaderValue,
+    /// The client's goes in its place, if there is one.
+    pub(super) keeps_host: bool,
     pub(super) teller: Teller,
     pub(super) via: Option<Via>,
 }
@@ -143,10 +146,8 @@ impl Rules {
             query: strip.query.iter().map(|key| key.as_str().into()).collect(),
             answer: strip.answer.iter().map(|name| name.as_header().clone()).collect(),
             query_place,
-            host: match own.host {
-                HostField::Upstream => Some(own.upstream.url.host_value()),
-                HostField::Keep => None,
-            },
+            host: own.upstream.url.host_value(),
+            keeps_host: own.host == HostField::Keep,
             teller: Teller { fields: own.forwarded, trusted: trusted.into() },
             via,
         };
@@ -206,6 +207,11 @@ const fn fold(b: u8) -> u8 {
     if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
+/// Whether servers that take `_`, or anything odd, for `-` read `name` as the `folded` one.
+pub(in super::super) fn is_read_as(name: &HeaderName, folded: &str) -> bool {
+    name.as_str().len() == folded.len() && begins(name.as_str(), folded)
+}
+
 fn begins(name: &str, folded_start: &str) -> bool {
     name.len() >= folded_start.len()
         && name.bytes().zip(folded_start.bytes()).all(|(b, start)| fold(b) == start)
@@ -253,20 +259,16 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy")
 }
 
-/// Fields by which proxies name the client; a client's own are lies (S47).
+/// Fields by which proxies tell of the client (its address, name and certificate) and of what it
+/// asked for; a client's own are lies (S47). Some servers take the latter for the target, which then
+/// is not the one that was judged (S19).
 pub(super) fn is_forwarding(name: &HeaderName) -> bool {
     if *name == header::FORWARDED {
         return true;
     }
     let Some(rest) = name.as_str().strip_prefix("x-") else { return false };
-    matches!(
-        rest,
-        "forwarded-for"
-            | "forwarded-host"
-            | "forwarded-proto"
-            | "forwarded-port"
-            | "forwarded-server"
-            | "forwarded-prefix"
-            | "real-ip"
-    )
+    match rest.strip_prefix("forwarded") {
+        Some(kind) => kind.is_empty() || kind.starts_with('-'),
+        None => matches!(rest, "real-ip" | "original-url" | "rewrite-url"),
+    }
 }

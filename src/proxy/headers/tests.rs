@@ -175,7 +175,7 @@ fn what_a_route_removes_is_not_believed_of_a_trusted_proxy_either_s47() {
     let trusted = serde_yaml::from_str::<Vec<_>>("[10.0.0.0/8]").unwrap();
     let (rules, _) = Rules::new(&settings[0], &settings, None, None, &trusted);
     let mut request = http::Request::builder().header("host", "localhost:8080");
-    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"] {
+    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"] {
         request = request.header(name, "claimed");
     }
     let (mut head, ()) = request.body(()).unwrap().into_parts();
@@ -186,6 +186,23 @@ fn what_a_route_removes_is_not_believed_of_a_trusted_proxy_either_s47() {
     assert_eq!(all(&headers, "x-forwarded-for"), ["10.0.0.9"]);
     assert_eq!(all(&headers, "x-forwarded-host"), ["localhost:8080"]);
     assert_eq!(all(&headers, "x-forwarded-proto"), ["claimed"]);
+    assert_eq!(all(&headers, "x-forwarded-port"), ["claimed"]);
+}
+
+#[test]
+fn what_only_proxies_say_of_a_client_no_client_says_s47_s19() {
+    for name in [
+        "x-forwarded",
+        "X-Forwarded-User",
+        "x-forwarded-client-cert",
+        "x_forwarded_access_token",
+        "x-forwarded-uri",
+        "x-original-url",
+        "X_Rewrite_URL",
+    ] {
+        assert!(!sent(&[(name, "evil")]).contains_key(name), "{name}");
+    }
+    assert!(sent(&[("x-forwardedness", "1")]).contains_key("x-forwardedness"));
 }
 
 #[test]
