@@ -4,10 +4,12 @@
 //! ([`load`]) and hands over what `check` found to be sound.
 
 mod check;
+mod course;
 mod describe;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 pub use self::check::Loaded;
 use crate::net::certificate;
@@ -26,7 +29,7 @@ use crate::server::{Endpoint, Limits};
 use crate::telemetry::journal::Inspect;
 use crate::token::source::Kind;
 use crate::vocab::{
-    At, Mistake, Period, Place, Placeholder, Problem, Problems, Text, TokenName, collecting, scalar,
+    At, Mistake, Period, Place, Placeholder, Problem, Problems, Text, TokenName, scalar,
 };
 
 /// A configuration is text for people; a larger file is a mistake.
@@ -242,16 +245,8 @@ pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
-    let options = serde_yaml::options! { with_snippet: false };
-    let (parsed, mut problems) =
-        collecting(|| serde_yaml::from_str_with_options::<Config>(text, options));
-    let mut config = match parsed {
-        Ok(config) => config,
-        Err(error) => {
-            problems.push(fault::problem(&error));
-            return Err(problems);
-        }
-    };
+    let (config, problems) = reading::read(text);
+    let Some(mut config) = config else { return Err(problems) };
     if let Some(listen) = overrides.listen {
         config.listen = said_by("listen", listen);
     }
@@ -347,6 +342,21 @@ pub fn schema() -> String {
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Of the struct with these fields, those that must be there.
+fn required(fields: &[&str]) -> Vec<String> {
+    let schema = schemars::schema_for!(Config).to_value();
+    let inner = schema.get("$defs").and_then(Value::as_object);
+    let has = |object: &&Value| {
+        let properties = object.get("properties").and_then(Value::as_object);
+        properties.is_some_and(|all| {
+            all.len() == fields.len() && fields.iter().all(|field| all.contains_key(*field))
+        })
+    };
+    let object = inner.into_iter().flat_map(|all| all.values()).chain([&schema]).find(has);
+    let names = object.and_then(|object| object.get("required")).and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -95,9 +95,13 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Takes over all of another list.
+    /// Takes over what another list has and this one has not.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        for problem in other.0 {
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
+            }
+        }
     }
 
     /// Whether nothing was found.
