@@ -41,6 +41,7 @@ pub use address::{Endpoint, Ends};
 pub use body::{Broken, Incoming};
 use crew::{Crew, accept};
 pub use hosts::{Host, Hosts};
+pub use http2::is_padded;
 pub use limits::Limits;
 use listener::Acceptor;
 pub use listener::{Listener, SocketFile};

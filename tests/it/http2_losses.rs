@@ -9,7 +9,9 @@ use h2::Reason;
 use http::Response;
 
 use crate::http2_upstream::{before, post};
-use crate::support::http2::{DATA, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame};
+use crate::support::http2::{
+    DATA, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, frame,
+};
 use crate::support::{Conversation, Exchange, Http2, Leave, Sidecar, Upstream};
 
 /// Refuses the first request of every connection but for the first `after` connections.
@@ -196,4 +198,48 @@ fn a_stream_that_is_reset_within_its_answer_never_ends_cleanly_p12() {
         let rest = client.until_closed().unwrap_or_default();
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{reason:?}: {rest:?}");
     }
+}
+
+#[test]
+fn what_came_before_a_stream_broke_off_is_passed_on_p12() {
+    let upstream = framed(|conversation, _| {
+        let stream = until(conversation, HEADERS)?;
+        let answer = [
+            frame(HEADERS, 4, stream, OK),
+            frame(DATA, 0, stream, b"half"),
+            frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]),
+        ];
+        conversation.send(answer.concat())?;
+        until(conversation, HEADERS).map(drop)
+    });
+    let sidecar = Sidecar::start(&upstream, FRAMED);
+    let mut client = sidecar.client();
+    client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    assert_eq!(client.head().start, "HTTP/1.1 200 OK");
+    assert_eq!(client.until_closed().unwrap_or_default(), b"4\r\nhalf\r\n");
+}
+
+#[test]
+fn a_value_between_blanks_makes_an_answer_malformed_p36() {
+    let padded = block(&[("x-a", " b")]);
+    let upstream = framed(move |conversation, index| {
+        let stream = until(conversation, HEADERS)?;
+        let frames = match index {
+            0 => vec![frame(HEADERS, 5, stream, &[OK, &padded].concat())],
+            _ => vec![
+                frame(HEADERS, 4, stream, OK),
+                frame(DATA, 0, stream, b"ok"),
+                frame(HEADERS, 5, stream, &padded),
+            ],
+        };
+        conversation.send(frames.concat())
+    });
+    let sidecar = Sidecar::start(&upstream, FRAMED);
+    let answer = sidecar.client().get("/");
+    assert_eq!((answer.status(), answer.refusal().as_str()), (502, "upstream-invalid"));
+    // Among the trailers, too late for another status.
+    let mut client = sidecar.client();
+    client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    assert_eq!(client.head().start, "HTTP/1.1 200 OK");
+    assert_eq!(client.until_closed().unwrap_or_default(), b"2\r\nok\r\n");
 }

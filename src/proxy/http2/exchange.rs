@@ -17,8 +17,10 @@ use super::Seat;
 use crate::proxy::download::Cut;
 use crate::proxy::headers::Outbound;
 use crate::proxy::replay::Upload;
-use crate::server::Broken;
+use crate::server::{Broken, is_padded};
 use crate::shutdown::Shutdown;
+
+const PADDED: Cut = Cut::Malformed("has a value that begins or ends with a blank");
 
 /// A request without an answer.
 pub(in crate::proxy) struct Unanswered {
@@ -79,6 +81,8 @@ impl Seat {
             Ok(response) if response.headers().get_all(CONTENT_LENGTH).iter().count() > 1 => {
                 Err(failed(Cut::Malformed("has two lengths"), None))
             }
+            // Who passed it on would be at fault itself (RFC 9113 sections 8.1.1 and 8.2.1).
+            Ok(response) if is_padded(response.headers()) => Err(failed(PADDED, None)),
             Ok(response) => {
                 if let Some(health) = &self.connection.health {
                     health.answered();
@@ -91,6 +95,7 @@ impl Seat {
                     recv,
                     left,
                     ended: false,
+                    cut: None,
                     held: Some((self, pump)),
                 }))
             }
@@ -213,6 +218,8 @@ pub(in crate::proxy) struct Stream {
     /// Bytes that are still to come, if they were announced.
     left: Option<u64>,
     ended: bool,
+    /// How it broke off, before that is told.
+    cut: Option<Cut>,
     /// The place on the connection, and what still sends the request's body.
     held: Option<(Seat, Option<Ends>)>,
 }
@@ -232,10 +239,23 @@ impl Stream {
         self.ended || self.recv.is_end_stream()
     }
 
+    /// The next part of the body. Where it breaks off, whoever relays it is first given the time to
+    /// pass on what came before.
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
+        let part = ready!(self.poll_part(cx));
+        let Some(Err(cut)) = part else { return Poll::Ready(part) };
+        self.cut = Some(cut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -250,13 +270,13 @@ impl Stream {
             self.recv.flow_control().release_capacity(chunk.len()).ok();
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
-        let trailers = ready!(self.recv.poll_trailers(cx));
-        self.ended = trailers.is_ok();
-        Poll::Ready(match trailers {
-            Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
-            Ok(None) => None,
-            Err(error) => Some(Err(Cut::Http2(error))),
-        })
+        let trailers = match ready!(self.recv.poll_trailers(cx)) {
+            Ok(Some(trailers)) if is_padded(&trailers) => return Poll::Ready(Some(Err(PADDED))),
+            Ok(trailers) => trailers,
+            Err(error) => return Poll::Ready(Some(Err(Cut::Http2(error)))),
+        };
+        self.ended = true;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {

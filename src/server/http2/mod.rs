@@ -207,7 +207,7 @@ fn is_sound<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether a value begins or ends with a blank.
-pub(super) fn is_padded(fields: &HeaderMap) -> bool {
+pub fn is_padded(fields: &HeaderMap) -> bool {
     let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     let mut values = fields.values().map(HeaderValue::as_bytes);
     values.any(|v| is_blank(v.first()) || is_blank(v.last()))
