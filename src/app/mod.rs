@@ -32,7 +32,7 @@ use crate::config::{self, Config, ConfigError, Loaded, Overrides};
 use crate::proxy::route::{RouteError, Routes, Surroundings};
 use crate::proxy::{NoRandomNumbers, Proxy, State};
 use crate::server::passed::{self, PassedError};
-use crate::server::{self, Counters, Endpoint, Hosts, Listener, SocketFile, Worker};
+use crate::server::{self, Counters, Endpoint, HostName, Hosts, Listener, SocketFile, Worker};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::telemetry::tally::Seat;
@@ -302,7 +302,7 @@ fn view(config: &Config, tokens: &Arc<Tokens>) -> View {
 /// By which hosts the admin listener may be asked.
 fn admin_hosts(config: &Config) -> Hosts {
     let mut hosts = Hosts::new();
-    hosts.add(config.hosts.iter().map(crate::vocab::Text::as_str));
+    hosts.add(config.hosts.iter().map(HostName::as_str));
     if config.admin.value.0.ip().is_unspecified() {
         hosts.add_all_addresses();
     }
@@ -325,7 +325,7 @@ fn state(
         trusted: &config.trusted_proxies,
     };
     let routes = Routes::new(&config.routes, |name| tokens.handle(name), surroundings)?;
-    let hosts = config.hosts.iter().map(crate::vocab::Text::as_str);
+    let hosts = config.hosts.iter().map(HostName::as_str);
     let state = State::new(routes, hosts, config.token_wait.0);
     match &config.caller {
         Some(caller) => Ok(state.with_caller(caller)?),

@@ -25,12 +25,10 @@ pub use self::check::Loaded;
 use crate::net::certificate;
 use crate::proxy::forwarded::Trusted;
 use crate::proxy::{caller, route};
-use crate::server::{Endpoint, Limits};
+use crate::server::{Endpoint, HostName, Limits};
 use crate::telemetry::journal::Inspect;
 use crate::token::source::Kind;
-use crate::vocab::{
-    At, Mistake, Period, Place, Placeholder, Problem, Problems, Text, TokenName, scalar,
-};
+use crate::vocab::{At, Mistake, Period, Place, Placeholder, Problem, Problems, TokenName, scalar};
 
 /// A configuration is text for people; a larger file is a mistake.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -65,7 +63,7 @@ pub struct Config {
     pub workers: Option<At<u16>>,
     /// Host names by which clients may call beside the loopback names and the bound address.
     #[serde(default)]
-    pub hosts: Vec<Text>,
+    pub hosts: Vec<HostName>,
     /// Addresses and networks of proxies whose `X-Forwarded-*` and `Forwarded` are kept and added
     /// to; `unix` for whoever reaches the Unix socket. Default: none.
     #[serde(default)]

@@ -101,11 +101,11 @@ pub struct Strip {
     /// Header fields. `_` in a request's field name counts as `-`.
     pub headers: Vec<FieldName>,
     /// Header fields whose names begin so.
-    pub header_prefixes: Vec<Text>,
+    pub header_prefixes: Vec<FieldName>,
     /// Query parameters. The rest of the query stays byte for byte as it is.
-    pub query: Vec<Text>,
+    pub query: Vec<At<Text>>,
     /// Cookies, or `"*"` for all of them.
-    pub cookies: Vec<Text>,
+    pub cookies: Vec<At<Text>>,
     /// Header fields of answers, such as `Server` or `Set-Cookie`.
     pub answer: Vec<FieldName>,
 }
@@ -164,6 +164,21 @@ impl JsonSchema for BodyIdle {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "examples": ["5m", "off"] })
+    }
+}
+
+impl Strip {
+    /// What would remove nothing is a mistake: somebody relies on it.
+    fn check(&self, problems: &mut Problems) {
+        for name in self.query.iter().filter(|name| name.as_str().trim().is_empty()) {
+            problems.add(name.place, Mistake::new("a query parameter without a name"));
+        }
+        // RFC 6265 section 4.1.1.
+        let is_name = |name: &str| http::HeaderName::try_from(name).is_ok();
+        for name in self.cookies.iter().filter(|name| !is_name(name.as_str())) {
+            let what = format!("`{}` is not a cookie's name", name.as_str());
+            problems.add(name.place, Mistake::new(what).hint("write `*` for all cookies"));
+        }
     }
 }
 
@@ -247,6 +262,7 @@ fn check_one(route: &Settings, problems: &mut Problems) {
             .hint("begin with `/` and write no `.`, `..`, `//`, `%2F`, `?` or `#`");
         problems.add(path.place, mistake);
     }
+    route.strip.check(problems);
     for (name, field) in &route.inject {
         let text = name.as_header().as_str();
         if is_untouchable(name.as_header()) {
@@ -305,6 +321,9 @@ mod tests {
             ("- {upstream: 'https://a/', match: {path: /a/../b}}", "cannot be matched"),
             ("- {upstream: 'https://a/', match: {host: 'a:80'}}", "is not a host"),
             ("- {upstream: 'https://a/', inject: {Host: x}}", "cannot be injected"),
+            ("- {upstream: 'https://a/', strip: {query: ['']}}", "without a name"),
+            ("- {upstream: 'https://a/', strip: {cookies: ['']}}", "not a cookie's name"),
+            ("- {upstream: 'https://a/', strip: {cookies: [a=b]}}", "not a cookie's name"),
             ("- {upstream: 'https://a/', inject: {Transfer-Encoding: x}}", "cannot be injected"),
             ("- {upstream: 'https://a/', inject: {X: '${now|unix}'}}", "are for token requests"),
             ("- upstream: https://a/\n- upstream: https://b/", "takes the same requests"),

@@ -4,6 +4,11 @@
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer};
+
+use crate::vocab::{Mistake, Placeholder, scalar};
+
 /// The hosts under which a listener may be addressed.
 #[derive(Debug, Clone)]
 pub struct Hosts {
@@ -22,6 +27,43 @@ pub enum Host<'h> {
     Name(&'h str),
     /// An address in its one canonical form: `127.1` and `0x7f.1` are names.
     Address(IpAddr),
+}
+
+/// A host as it is written in the configuration: a name or an address, without a port.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
+pub struct HostName(String);
+
+impl HostName {
+    fn parse(text: &str) -> Result<Self, Mistake> {
+        let wrong = |hint| Err(Mistake::new(format!("`{text}` is not a host")).hint(hint));
+        match Host::parse(text.as_bytes()) {
+            // Browsers let other sites' pages get there (S6).
+            Some((Host::Address(address), _)) if address.is_unspecified() => {
+                wrong("it means every address; name those by which clients call")
+            }
+            Some((_, None)) => Ok(Self(text.to_owned())),
+            _ => wrong("write a name or an address, without scheme, port or `*`"),
+        }
+    }
+
+    /// The host as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, Self::parse)
+    }
+}
+
+impl Placeholder for HostName {
+    fn placeholder() -> Self {
+        Self("localhost".to_owned())
+    }
 }
 
 impl<'h> Host<'h> {
@@ -151,5 +193,32 @@ fn compare(known: &str, name: &str) -> Ordering {
 impl Default for Hosts {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_never_match_or_match_anything_is_no_host_s4_s6() {
+        for good in ["billing.internal", "Billing.", "10.1.2.3", "[::1]", "a_b"] {
+            assert_eq!(HostName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "*",
+            "*.internal",
+            "a b",
+            "http://a",
+            "a:80",
+            "a/",
+            "::1",
+            "0.0.0.0",
+            "[::]",
+            "a,b",
+        ] {
+            assert!(HostName::parse(bad).is_err(), "{bad}");
+        }
     }
 }

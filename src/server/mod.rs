@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 pub use address::{Endpoint, Ends};
 pub use body::{Broken, Incoming};
 use crew::{Crew, accept};
-pub use hosts::{Host, Hosts};
+pub use hosts::{Host, HostName, Hosts};
 pub use http2::is_padded;
 pub use limits::Limits;
 use listener::Acceptor;

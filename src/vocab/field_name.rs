@@ -17,9 +17,11 @@ impl FieldName {
     /// # Errors
     /// Bytes that a field name cannot hold.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
-        HeaderName::try_from(text).map(Self).map_err(|_| {
-            Mistake::new(format!("`{text}` is not a header name"))
-                .hint("letters, digits and `-` only, without the colon")
+        // A name may hold `*`, but who writes it means others.
+        HeaderName::try_from(text).ok().filter(|_| !text.contains('*')).map(Self).ok_or_else(|| {
+            Mistake::new(format!("`{text}` is not a header name")).hint(
+                "letters, digits and `-` only, without the colon; `*` stands for nothing here",
+            )
         })
     }
 
@@ -51,5 +53,18 @@ impl<'de> Deserialize<'de> for FieldName {
 impl Placeholder for FieldName {
     fn placeholder() -> Self {
         Self(HeaderName::from_static("x-placeholder"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_itself_only() {
+        assert_eq!(FieldName::parse("X-Key").unwrap().as_header(), "x-key");
+        for bad in ["", "X Key", "X-Key:", "*", "X-Internal-*"] {
+            assert!(FieldName::parse(bad).is_err(), "{bad}");
+        }
     }
 }

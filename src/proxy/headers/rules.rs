@@ -124,7 +124,7 @@ impl Rules {
         let prefixes: Vec<(Box<str>, usize)> = strip
             .header_prefixes
             .iter()
-            .map(|prefix| folded(prefix.as_str()))
+            .map(|prefix| folded(prefix.as_header().as_str()))
             .map(|prefix| (prefix.clone().into_boxed_str(), place(format!("{prefix}*"))))
             .collect();
         let cookies = if strip.cookies.is_empty() {

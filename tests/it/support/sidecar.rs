@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use bearerd::config::{self, Overrides};
 use bearerd::proxy::route::{Routes, Surroundings};
 use bearerd::proxy::{Proxy, State};
-use bearerd::server::{Counters, Listener, workers};
+use bearerd::server::{Counters, HostName, Listener, workers};
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry::metrics::Metrics;
 use bearerd::token::Tokens;
-use bearerd::vocab::{Period, Text};
+use bearerd::vocab::Period;
 
 use super::{Client, PATIENCE, Upstream};
 
@@ -70,7 +70,7 @@ impl Sidecar {
         };
         let routes =
             Routes::new(&config.routes, |name| tokens.handle(name), surroundings).expect("routes");
-        let hosts = config.hosts.iter().map(Text::as_str);
+        let hosts = config.hosts.iter().map(HostName::as_str);
         let state = State::new(routes, hosts, config.token_wait.0);
         let proxy =
             Arc::new(Proxy::new(Arc::new(ArcSwap::from_pointee(state)), &metrics, Arc::default()));
