@@ -11,6 +11,9 @@ use bearerd::vocab::Moment;
 
 const NOBODY: Duration = Duration::ZERO;
 
+/// An issuer has so much rest between two attempts, come what may.
+const REST: Duration = Duration::from_millis(500);
+
 fn at(seconds: f64) -> Moment {
     Moment::from_origin(Duration::from_secs(1_000_000) + Duration::from_secs_f64(seconds))
 }
@@ -72,6 +75,7 @@ impl Replica {
             }
         };
         self.next = self.next.max(now + FLOOR);
+        assert!(self.next >= now + REST, "{:?}", self.posts);
     }
 
     /// Attempts up to a time.

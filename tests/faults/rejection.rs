@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::support::{Issuer, Load, Sidecar, Upstream, eventually, lateness, pass, reply, secs};
+use crate::support::{
+    Issuer, Load, Reply, Sidecar, Upstream, eventually, lateness, pass, reply, secs,
+};
 
 fn setting(upstream: Upstream, lifetime: f64) -> (Issuer, Upstream, Sidecar) {
     let issuer = Issuer::giving(lifetime);
@@ -40,6 +42,23 @@ fn a_token_that_is_always_rejected_is_renewed_every_thirty_seconds_at_most_f35()
     // One replay for each request that waited for a renewal, none for the others.
     let replays = upstream.seen().len() - answers.len();
     assert!(replays <= 2 * 4, "{replays} replays");
+}
+
+/// A renewal that is due all but at once may be brought forward, whatever was asked for before.
+/// Here every one is: the issuer takes so long that it is to be asked again when it has answered.
+#[test]
+fn a_slow_issuer_has_half_a_second_of_rest_though_every_token_is_rejected() {
+    const TAKES: f64 = 1.5;
+    let issuer =
+        Issuer::run(|post| Reply::token(&format!("token-{}", post.number), 5.0).after(secs(TAKES)));
+    let upstream = Upstream::answering(|_| 401);
+    let sidecar = Sidecar::before(&issuer, &upstream);
+    let load = Load::on(sidecar.proxy, "/", 40);
+    issuer.await_posts(4);
+    load.end();
+    let gaps = issuer.gaps();
+    let least = TAKES + 0.48 - lateness();
+    assert!(gaps.iter().all(|gap| *gap >= least), "{gaps:?}");
 }
 
 /// F36 with 4 MiB instead of 1 GiB: the limit is 64 KiB.
@@ -81,7 +100,7 @@ fn a_rejection_of_a_replaced_token_asks_nobody_f37() {
     // The second token comes while the first one's request is under way, and holds for long.
     let issuer = Issuer::run(|post| {
         let lifetime = if post.number == 0 { 3.0 } else { 600.0 };
-        crate::support::Reply::token(&format!("token-{}", post.number), lifetime)
+        Reply::token(&format!("token-{}", post.number), lifetime)
     });
     let sidecar = Sidecar::before(&issuer, &slow);
     sidecar.await_ready();
