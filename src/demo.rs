@@ -13,7 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
@@ -165,14 +166,14 @@ struct Issuer {
 impl Handler for Issuer {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Response<Body> {
+    async fn handle(&self, head: &mut Parts, body: Incoming, _: &Peer) -> Response<Body> {
         let expected = format!("Basic {}", STANDARD.encode(format!("{CLIENT}:{}", self.secret)));
-        let known = request
-            .headers()
+        let known = head
+            .headers
             .get(AUTHORIZATION)
             .is_some_and(|value| value.as_bytes() == expected.as_bytes());
-        let asked = request.method() == Method::POST && request.uri().path() == "/token";
-        let form = Limited::new(request.into_body(), 8 * 1024).collect().await;
+        let asked = head.method == Method::POST && head.uri.path() == "/token";
+        let form = Limited::new(body, 8 * 1024).collect().await;
         let form = form.map(|body| body.to_bytes()).unwrap_or_default();
         let granted = form.split(|b| *b == b'&').any(|m| m == b"grant_type=client_credentials");
         match (asked, known, granted) {
@@ -207,9 +208,9 @@ struct Api {
 impl Handler for Api {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Response<Body> {
-        let token = request
-            .headers()
+    async fn handle(&self, head: &mut Parts, _: Incoming, _: &Peer) -> Response<Body> {
+        let token = head
+            .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
             .unwrap_or_default();
@@ -220,8 +221,8 @@ impl Handler for Api {
         };
         let left = now.until(*end).as_secs();
         let shown = format!("Bearer {}.. (valid, {left} s left)", &token[..token.len().min(13)]);
-        let headers: serde_json::Map<String, Value> = request
-            .headers()
+        let headers: serde_json::Map<String, Value> = head
+            .headers
             .iter()
             .map(|(name, value)| {
                 let value = if name == AUTHORIZATION {
@@ -235,7 +236,7 @@ impl Handler for Api {
         answer(
             StatusCode::OK,
             &json!({
-                "you_called": format!("{} {}", request.method(), request.uri()),
+                "you_called": format!("{} {}", head.method, head.uri),
                 "the_api_received": headers,
             }),
         )

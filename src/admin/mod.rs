@@ -19,7 +19,8 @@ use std::sync::atomic::AtomicUsize;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, VARY};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use self::caller::Key;
 use self::events::Reply;
@@ -96,8 +97,8 @@ impl Admin {
 impl Handler for Admin {
     type Body = Reply;
 
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Reply> {
-        if !self.0.is_own_host(request.headers(), peer) {
+    async fn handle(&self, head: &mut Parts, _: Incoming, peer: &Peer) -> Response<Reply> {
+        if !self.0.is_own_host(&head.headers, peer) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "not a host of this listener; ask by its IP address, by localhost, or by a name \
@@ -105,20 +106,20 @@ impl Handler for Admin {
             )
             .map(Reply::Whole);
         }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if reads && request.uri().path() == "/status/events" {
-            return events::open(&self.0, request.headers(), *request.method() == Method::HEAD);
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        if reads && head.uri.path() == "/status/events" {
+            return events::open(&self.0, &head.headers, head.method == Method::HEAD);
         }
-        self.0.answer(&request, reads).map(Reply::Whole)
+        self.0.answer(head, reads).map(Reply::Whole)
     }
 }
 
 impl Desk {
     /// The answer to a request's head.
-    fn answer(&self, request: &Request<Incoming>, reads: bool) -> Response<Body> {
-        let path = request.uri().path();
+    fn answer(&self, head: &Parts, reads: bool) -> Response<Body> {
+        let path = head.uri.path();
         if let Some(name) = renew::token_of(path) {
-            return self.renew(name, request.method(), request.headers());
+            return self.renew(name, &head.method, &head.headers);
         }
         let answer: fn(&Self, &HeaderMap) -> Response<Body> = match path {
             "/metrics" => |desk, _| desk.metrics(),
@@ -136,7 +137,7 @@ impl Desk {
                 );
             }
         };
-        if reads { answer(self, request.headers()) } else { refused_method(READING) }
+        if reads { answer(self, &head.headers) } else { refused_method(READING) }
     }
 
     /// Whether every `Host` is one of ours; none at all is a probe that speaks HTTP/1.0.

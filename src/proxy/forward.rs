@@ -7,12 +7,13 @@ use std::time::Duration;
 use http::{Response, Version, request};
 
 use super::answer::Arrival;
+use super::download::Download;
 use super::headers::{self, Outbound, Stripped, Survey};
 use super::refusal::{Refusal, SOON};
 use super::replay::{Keep, Upload};
 use super::route::Route;
 use super::upgrade;
-use super::upstream::{Failure, Over};
+use super::upstream::{Attempt, Failure, Over};
 use crate::server::{Expired, Incoming, Peer};
 use crate::telemetry::spans::Span;
 use crate::token::handle::Rejected;
@@ -125,23 +126,38 @@ impl<'t> Trip<'t> {
         let keeps = route.can_be_rejected() || route.upstream.may_refuse();
         let (upload, keep) = Upload::new(body, route, &self.peer.watch, keeps);
         let has_body = !upload.is_empty();
-        let first = self.dispatch(upload).await?;
-        if !route.may_reject(first.status().as_u16()) {
-            return Ok((first, false));
-        }
-        let (first, rejected) = Box::pin(self.judge(first)).await?;
+        // In a block of its own: the future would have room for the answer beside all that it needs
+        // to get it.
+        let reconsidered = {
+            let first = self.dispatch(upload).await?;
+            if !route.may_reject(first.status().as_u16()) {
+                return Ok((first, false));
+            }
+            Box::pin(self.reconsider(first, has_body, keep))
+        };
+        reconsidered.await
+    }
+
+    /// What counts of an answer that may reject the credential: itself, or the one that follows
+    /// once the credential is renewed.
+    async fn reconsider(
+        &mut self,
+        first: Response<Arrival>,
+        has_body: bool,
+        keep: Option<Keep>,
+    ) -> Result<(Response<Arrival>, bool), Refusal> {
+        let (first, rejected) = self.judge(first).await?;
         if rejected.is_empty() {
             return Ok((first, false));
         }
+        let presentation = &self.route.presentation;
         let is_renewable =
-            |index: &usize| route.presentation.reject(&self.presented, *index) != Rejected::Ignored;
+            |index: &usize| presentation.reject(&self.presented, *index) != Rejected::Ignored;
         let renewable: Vec<usize> = rejected.into_iter().filter(is_renewable).collect();
         let again =
             if has_body { keep.as_ref().and_then(Keep::again) } else { Some(Upload::empty()) };
         match again {
-            Some(upload) if !renewable.is_empty() => {
-                Box::pin(self.replay(first, upload, &renewable)).await
-            }
+            Some(upload) if !renewable.is_empty() => self.replay(first, upload, &renewable).await,
             _ => Ok((first, true)),
         }
     }
@@ -192,51 +208,69 @@ impl<'t> Trip<'t> {
     async fn dispatch(&mut self, upload: Upload) -> Result<Response<Arrival>, Refusal> {
         let repeatable = upload.is_empty() && self.head.method.is_idempotent();
         let call = self.span.call(&self.head.method);
-        let mut upload = Some(upload);
-        let mut over = Over::Any;
+        let now = self.now.take().unwrap_or_else(Moment::now);
+        let mut attempt = Attempt { upload: Some(upload), over: Over::Any, until: None, now };
         let mut waited = false;
         loop {
-            let now = self.now.take().unwrap_or_else(Moment::now);
-            let until = self.presented.usable_until;
-            let upstream = &self.route.upstream;
+            attempt.until = self.presented.usable_until;
+            let begun = attempt.now;
             let outbound = self.outbound(&call);
-            match upstream.send(&outbound, &mut upload, until, over, now).await {
-                Ok(response) => {
-                    let took = Moment::now().since(now);
-                    self.route.metrics.upstream_seconds.observe(took);
-                    call.status(response.status().as_u16());
-                    self.answer = Survey::of(response.headers());
-                    upgrade::check(&response, self.found, self.answer)?;
-                    let is_stream = self.answer.has(Survey::STREAM);
-                    let patience = if is_stream { None } else { self.route.body_idle };
-                    let response = response.map(|body| Arrival::new(body, patience));
-                    return Ok(settled(response, self.answer));
-                }
-                Err(Failure::Stale) if !waited => {
+            let failure = match self.route.upstream.send(&outbound, &mut attempt).await {
+                Ok(response) => return self.answered(response, &call, begun),
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Stale if !waited => {
                     waited = true;
-                    let renewed = credential(self.route, Moment::now(), self.token_wait).await?;
-                    // What is on its way has lost what another route would judge it by.
-                    let (presented, now) = renewed.ok_or(Refusal::NoToken(SOON))?;
-                    self.presented = presented;
-                    self.now = Some(now);
+                    attempt.now = self.renew().await?;
+                    continue;
                 }
-                Err(Failure::Lost { unprocessed: Some(whole), site, .. }) if over == Over::Any => {
-                    over = Over::New(site);
-                    upload = Some(whole);
-                }
-                Err(Failure::Lost { unheard: true, site, .. })
-                    if repeatable && over == Over::Any =>
+                Failure::Lost { unprocessed: Some(whole), site, .. }
+                    if attempt.over == Over::Any =>
                 {
-                    over = Over::New(site);
-                    upload = Some(Upload::empty());
+                    attempt.over = Over::New(site);
+                    attempt.upload = Some(whole);
                 }
-                Err(failure) => {
+                Failure::Lost { unheard: true, site, .. }
+                    if repeatable && attempt.over == Over::Any =>
+                {
+                    attempt.over = Over::New(site);
+                    attempt.upload = Some(Upload::empty());
+                }
+                failure => {
                     let refusal = Refusal::from(failure);
                     call.failed(refusal.slug());
                     return Err(refusal);
                 }
             }
+            attempt.now = Moment::now();
         }
+    }
+
+    /// Waits for a credential in place of one whose time was over. Returns when that is then.
+    async fn renew(&mut self) -> Result<Moment, Refusal> {
+        let renewed = credential(self.route, Moment::now(), self.token_wait).await?;
+        // What is on its way has lost what another route would judge it by.
+        let (presented, now) = renewed.ok_or(Refusal::NoToken(SOON))?;
+        self.presented = presented;
+        Ok(now)
+    }
+
+    /// Takes the answer to what was begun to be sent at `begun`.
+    fn answered(
+        &mut self,
+        response: Response<Download>,
+        call: &Span,
+        begun: Moment,
+    ) -> Result<Response<Arrival>, Refusal> {
+        self.route.metrics.upstream_seconds.observe(Moment::now().since(begun));
+        call.status(response.status().as_u16());
+        self.answer = Survey::of(response.headers());
+        upgrade::check(&response, self.found, self.answer)?;
+        let is_stream = self.answer.has(Survey::STREAM);
+        let patience = if is_stream { None } else { self.route.body_idle };
+        let response = response.map(|body| Arrival::new(body, patience));
+        Ok(settled(response, self.answer))
     }
 
     /// The request as it goes out now.

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Response, Version};
 
 pub use answer::Answer;
 use answer::{Arrival, Client};
@@ -180,15 +180,18 @@ impl Proxy {
                 break (route, token_wait, presented);
             }
         };
-        let found = upgrade::asked(head, found);
-        let stripped = headers::strip(head, found, &route.rules, peer, &route.metrics.stripped)?;
-        route.retarget(&mut head.uri)?;
-        if let Some(sheet) = sheet {
-            let injected = stripped.injected(&route.rules, peer, &presented.0);
-            sheet.dressed(stripped.places, injected.map(|(name, _)| name));
-        }
-        let mut trip =
-            Trip::new(route, (head, found, stripped), (peer, span), token_wait, presented);
+        // In a block of its own: what lives on beside the trip would be kept while it lasts.
+        let mut trip = {
+            let found = upgrade::asked(head, found);
+            let counters = &route.metrics.stripped;
+            let stripped = headers::strip(head, found, &route.rules, peer, counters)?;
+            route.retarget(&mut head.uri)?;
+            if let Some(sheet) = sheet {
+                let injected = stripped.injected(&route.rules, peer, &presented.0);
+                sheet.dressed(stripped.places, injected.map(|(name, _)| name));
+            }
+            Trip::new(route, (head, found, stripped), (peer, span), token_wait, presented)
+        };
         let sent = trip.send(body).await;
         if let (true, Some(sheet)) = (trip.replayed, sheet) {
             sheet.replayed();
@@ -204,13 +207,12 @@ impl Proxy {
 impl Handler for Proxy {
     type Body = Answer;
 
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
-        let (mut head, body) = request.into_parts();
-        let mut record = Record::start(&head, &self.journal);
+    async fn handle(&self, head: &mut Parts, body: Incoming, peer: &Peer) -> Response<Answer> {
+        let mut record = Record::start(head, &self.journal);
         // To HTTP/1.0 the end of the connection may be the end of the answer.
         let old = head.version < Version::HTTP_11;
         let mut grant = Grant::default();
-        let reply = self.exchange(&mut head, body, peer, &mut record, &mut grant).await;
+        let reply = self.exchange(head, body, peer, &mut record, &mut grant).await;
         let mut response = match reply {
             Ok(Reply::Relayed(response, presented)) => {
                 record.answered(response.status().as_u16());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use http::Response;
+use tokio_util::either::Either;
 
 use super::download::{Cut, Download};
 use super::headers::Outbound;
@@ -62,6 +63,19 @@ pub(super) enum Over {
     /// A new one, at another than this address if there are several: those that wait are probably
     /// as dead as the last.
     New(usize),
+}
+
+/// One sending of a request. In one place, for what a future is given it holds, and so do all
+/// futures around it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The request's body; taken as soon as anything is sent.
+    pub(super) upload: Option<Upload>,
+    pub(super) over: Over,
+    /// Nothing is sent then or later.
+    pub(super) until: Option<Moment>,
+    /// The present, and after a new connection was opened the present of then.
+    pub(super) now: Moment,
 }
 
 /// Why there is no answer.
@@ -155,44 +169,38 @@ impl Upstream {
         self.sites.iter().any(Site::prefers_http2)
     }
 
-    /// Sends the request with the `upload`, which it takes, and returns the head of its answer
-    /// together with the body, which comes from the connection and gives it back. Nothing is sent at
-    /// or after `until`; it is `now`.
+    /// Sends the request and returns the head of its answer together with the body, which comes
+    /// from the connection and gives it back.
     ///
     /// A request of which nothing was written, because the connection turned out to be closed or
     /// could not be opened, goes over another one, whatever its method.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
         head: &Outbound<'_>,
-        upload: &mut Option<Upload>,
-        until: Option<Moment>,
-        over: Over,
-        now: Moment,
-    ) -> Result<Response<Download>, Failure> {
+        attempt: &mut Attempt,
+    ) -> impl Future<Output = Result<Response<Download>, Failure>> {
         if let [only] = self.sites.as_slice() {
-            return self.send_to(only, 0, head, upload, until, over, now).await;
+            Either::Left(self.send_to(only, 0, head, attempt))
+        } else {
+            Either::Right(Box::pin(self.send_to_any(head, attempt)))
         }
-        Box::pin(self.send_to_any(head, upload, until, over, now)).await
     }
 
     /// Sends the request to the first of several addresses that can be connected to.
     async fn send_to_any(
         &self,
         head: &Outbound<'_>,
-        upload: &mut Option<Upload>,
-        until: Option<Moment>,
-        over: Over,
-        now: Moment,
+        attempt: &mut Attempt,
     ) -> Result<Response<Download>, Failure> {
-        let mut avoid = if let Over::New(site) = over { Some(site) } else { None };
+        let mut avoid = if let Over::New(site) = attempt.over { Some(site) } else { None };
         let mut tries = MOST_SITES.min(self.sites.len());
         loop {
-            let index = self.choose(avoid, now);
+            let index = self.choose(avoid, attempt.now);
             let site = &self.sites[index];
-            let outcome = self.send_to(site, index, head, upload, until, over, now).await;
+            let outcome = self.send_to(site, index, head, attempt).await;
             match &outcome {
                 Ok(_) => site.health.answered(),
                 Err(Failure::Dial(_)) => site.health.unreachable(),
@@ -202,7 +210,9 @@ impl Upstream {
             }
             tries -= 1;
             match outcome {
-                Err(Failure::Dial(_)) if tries > 0 && upload.is_some() => avoid = Some(index),
+                Err(Failure::Dial(_)) if tries > 0 && attempt.upload.is_some() => {
+                    avoid = Some(index)
+                }
                 outcome => return outcome,
             }
         }
@@ -227,48 +237,43 @@ impl Upstream {
         least.1
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what one request's sending takes")]
     async fn send_to(
         &self,
         site: &Site,
         index: usize,
         head: &Outbound<'_>,
-        upload: &mut Option<Upload>,
-        until: Option<Moment>,
-        over: Over,
-        mut now: Moment,
+        attempt: &mut Attempt,
     ) -> Result<Response<Download>, Failure> {
         if site.shares(head)
-            && let Some(outcome) =
-                Box::pin(self.send_shared(site, index, head, upload, until, over)).await
+            && let Some(outcome) = Box::pin(self.send_shared(site, index, head, attempt)).await
         {
             return outcome;
         }
-        let pooled = if over == Over::Any { Lease::take(&site.shop, now) } else { None };
-        let mut lease = match pooled {
+        let reuses = attempt.over == Over::Any;
+        let mut lease = match reuses.then(|| Lease::take(&site.shop, attempt.now)).flatten() {
             Some(lease) => lease,
             None => {
                 let asks = site.asks(head);
                 let mut opened = Box::pin(self.open(site, asks)).await.map_err(Failure::Dial)?;
                 if opened.is_none() {
                     if let Some(outcome) =
-                        Box::pin(self.send_shared(site, index, head, upload, until, over)).await
+                        Box::pin(self.send_shared(site, index, head, attempt)).await
                     {
                         return outcome;
                     }
                     // It cannot make up its mind, so it is not asked.
                     opened = Box::pin(self.open(site, false)).await.map_err(Failure::Dial)?;
                 }
-                now = Moment::now();
+                attempt.now = Moment::now();
                 opened.ok_or(Failure::Stale)?
             }
         };
-        if until.is_some_and(|until| now >= until) {
-            lease.give_back(now);
+        if attempt.until.is_some_and(|until| attempt.now >= until) {
+            lease.give_back(attempt.now);
             return Err(Failure::Stale);
         }
         let Some(wire) = lease.wire() else { return Err(Failure::Stale) };
-        let Some(upload) = upload.take() else { return Err(Failure::Stale) };
+        let Some(upload) = attempt.upload.take() else { return Err(Failure::Stale) };
         let outcome = {
             let request = http1::Outgoing::new(head, upload);
             let answer = pin!(wire.connection.send(request));
@@ -321,12 +326,10 @@ impl Upstream {
         site: &Site,
         index: usize,
         head: &Outbound<'_>,
-        upload: &mut Option<Upload>,
-        until: Option<Moment>,
-        over: Over,
+        attempt: &mut Attempt,
     ) -> Option<Result<Response<Download>, Failure>> {
         let dialer = site.sharing.as_ref()?;
-        let is_fresh = over != Over::Any;
+        let is_fresh = attempt.over != Over::Any;
         let shared = http2::share(&site.shop, dialer, (&self.http2, &self.http1), is_fresh).await;
         let seat = match shared {
             Ok(http2::Shared::Seat(seat)) => seat,
@@ -336,10 +339,10 @@ impl Upstream {
             }
             Err(error) => return Some(Err(Failure::Dial(error))),
         };
-        if until.is_some_and(|until| Moment::now() >= until) {
+        if attempt.until.is_some_and(|until| Moment::now() >= until) {
             return Some(Err(Failure::Stale));
         }
-        let Some(upload) = upload.take() else { return Some(Err(Failure::Stale)) };
+        let Some(upload) = attempt.upload.take() else { return Some(Err(Failure::Stale)) };
         let answer = pin!(seat.send(head, upload, dialer.is_tls(), &site.shop.shutdown));
         Some(match head.peer.watch.limit(answer).await {
             Ok(Ok(response)) => Ok(response.map(|stream| Download::Http2(Box::new(stream)))),

@@ -61,9 +61,10 @@ pub(super) fn serve<H: Handler>(
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let line = Arc::clone(&line);
         line.peer.watch.begin(!request.body().is_end_stream());
+        let (mut head, body) = request.into_parts();
         async move {
-            let request = request.map(Incoming::Http1);
-            let response = line.handler.handle(request, &line.peer).await;
+            let body = Incoming::Http1(body);
+            let response = line.handler.handle(&mut head, body, &line.peer).await;
             Ok::<_, Infallible>(response.map(|body| Tracked { body, line }))
         }
     });

@@ -31,7 +31,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::request::Parts;
+use http::{HeaderValue, Response};
 use http_body::Body;
 use prometheus::IntCounter;
 use rustls::ServerConfig;
@@ -69,10 +70,12 @@ pub trait Handler: Send + Sync + 'static {
         + Unpin
         + 'static;
 
-    /// Answers one request. The future is dropped when the client goes away.
+    /// Answers one request. The future is dropped when the client goes away. It borrows the head,
+    /// since what a future owns is often held twice in it.
     fn handle(
         &self,
-        request: Request<Incoming>,
+        head: &mut Parts,
+        body: Incoming,
         peer: &Peer,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }

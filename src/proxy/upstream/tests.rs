@@ -50,16 +50,17 @@ async fn late(protocol: &str) {
         span: &span,
         presented: &presented,
     };
-    let mut upload = Some(Upload::empty());
     let mut asked = pin!(asked(&listener, protocol == "http2"));
     let now = Moment::now();
-    let sending = upstream.send(&outbound, &mut upload, Some(now), Over::Any, now);
+    let upload = Some(Upload::empty());
+    let mut attempt = Attempt { upload, over: Over::Any, until: Some(now), now };
+    let sending = upstream.send(&outbound, &mut attempt);
     let outcome = tokio::select! {
         () = &mut asked => panic!("{protocol}: sent"),
         outcome = sending => outcome,
     };
     assert!(matches!(outcome, Err(Failure::Stale)), "{protocol}: {outcome:?}");
-    assert!(upload.is_some(), "{protocol}: it can be sent with another credential");
+    assert!(attempt.upload.is_some(), "{protocol}: it can be sent with another credential");
     let later = tokio::time::timeout(Duration::from_millis(50), asked).await;
     assert!(later.is_err(), "{protocol}: sent later");
     shutdown.close();

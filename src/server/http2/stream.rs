@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body::Body;
 
@@ -72,7 +73,8 @@ impl<H: Handler> Stream<H> {
         let waits = request.headers().contains_key(EXPECT);
         let peer = self.peer();
         // On the heap: the task is copied as it is made, and what it is to do is large.
-        let handling = Box::pin(self.session.crew.handler.handle(self.inward(request), &peer));
+        let (mut head, body) = self.inward(request);
+        let handling = Box::pin(self.session.crew.handler.handle(&mut head, body, &peer));
         match self.exchange(handling, method, waits, &mut respond).await {
             Ok(()) => {
                 self.session.credit.answered();
@@ -121,7 +123,7 @@ impl<H: Handler> Stream<H> {
     }
 
     /// The request as a handler wants it: the authority is also in `Host`.
-    fn inward(&self, request: Request<RecvStream>) -> Request<Incoming> {
+    fn inward(&self, request: Request<RecvStream>) -> (Parts, Incoming) {
         let (mut head, body) = request.into_parts();
         if let Some(authority) = head.uri.authority()
             && !head.headers.contains_key(HOST)
@@ -131,7 +133,7 @@ impl<H: Handler> Stream<H> {
         }
         let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let body = Inflow::new(body, length, Arc::clone(&self.watch));
-        Request::from_parts(head, Incoming::Http2(Box::new(body)))
+        (head, Incoming::Http2(Box::new(body)))
     }
 
     async fn exchange(
