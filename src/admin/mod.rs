@@ -28,7 +28,7 @@ use self::page::Page;
 use self::status::{Frame, Status};
 pub use self::status::{RouteInfo, State};
 use crate::net::body::Body;
-use crate::server::{Handler, Host, Hosts, Incoming, Peer};
+use crate::server::{Handler, Host, Hosts, Incoming, Peer, dated};
 use crate::shutdown::Shutdown;
 use crate::telemetry::journal::Journal;
 use crate::telemetry::metrics::Metrics;
@@ -98,19 +98,19 @@ impl Handler for Admin {
     type Body = Reply;
 
     async fn handle(&self, head: &mut Parts, _: Incoming, peer: &Peer) -> Response<Reply> {
-        if !self.0.is_own_host(&head.headers, peer) {
-            return plain(
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        dated(if !self.0.is_own_host(&head.headers, peer) {
+            plain(
                 StatusCode::FORBIDDEN,
                 "not a host of this listener; ask by its IP address, by localhost, or by a name \
                  that the configuration lists under `hosts`\n",
             )
-            .map(Reply::Whole);
-        }
-        let reads = matches!(head.method, Method::GET | Method::HEAD);
-        if reads && head.uri.path() == "/status/events" {
-            return events::open(&self.0, &head.headers, head.method == Method::HEAD);
-        }
-        self.0.answer(head, reads).map(Reply::Whole)
+            .map(Reply::Whole)
+        } else if reads && head.uri.path() == "/status/events" {
+            events::open(&self.0, &head.headers, head.method == Method::HEAD)
+        } else {
+            self.0.answer(head, reads).map(Reply::Whole)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 use super::download::Cut;
 use crate::net::body::Body;
 use crate::net::dial::DialError;
-use crate::server::Problem;
+use crate::server::{Problem, dated};
 use crate::telemetry::metrics::Metrics;
 
 /// What is forwarded: a 405 must list it (RFC 9110 section 15.5.6).
@@ -270,7 +270,7 @@ pub(super) fn granted(headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = headers;
-    response
+    dated(response)
 }
 
 /// All slugs, so that every series exists from the start.

@@ -46,7 +46,7 @@ pub use http2::is_padded;
 pub use limits::Limits;
 use listener::Acceptor;
 pub use listener::{Listener, SocketFile};
-pub use problem::Problem;
+pub use problem::{Problem, dated};
 use socket::Refusals;
 use stream::Parcel;
 pub use watch::{Expired, Watch};

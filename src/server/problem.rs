@@ -31,6 +31,15 @@ pub struct Problem<'p> {
     pub retry_after: Option<u64>,
 }
 
+/// An answer of our own with the time at which it was made (RFC 9110 section 6.6.1).
+#[must_use]
+pub fn dated<B>(mut response: Response<B>) -> Response<B> {
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
+}
+
 impl Problem<'_> {
     /// The answer. After a refused navigation a browser would ask for `/favicon.ico` as a page
     /// of this origin, which the policy forbids.
@@ -52,13 +61,10 @@ impl Problem<'_> {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         headers.insert(MARK, HeaderValue::from_static(self.slug));
-        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-            headers.insert(DATE, date);
-        }
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after));
         }
-        response
+        dated(response)
     }
 
     /// The answer's bytes, where there is no request to answer; it is the connection's last.

@@ -85,7 +85,9 @@ impl Demo {
     }
 
     fn ask(&self, path: &str, fields: &str) -> (String, String) {
-        self.get(self.admin, path, fields)
+        let (head, body) = self.get(self.admin, path, fields);
+        assert_eq!(head.matches("\r\ndate: ").count(), 1, "{path}: {head}");
+        (head, body)
     }
 
     fn renew(&self, token: &str, fields: &str) -> (String, String) {

@@ -218,6 +218,9 @@ fn a_date_is_added_to_nothing_that_is_not_ours_p31() {
     assert!(!answer.head.has("date") && !answer.head.has("server"), "{:?}", answer.head);
     let own = sidecar.client().get("/%");
     assert!(own.head.has("date") && !own.head.has("server"));
+    let lines = ["OPTIONS / HTTP/1.1", "Host: localhost", "Max-Forwards: 0"];
+    let own = sidecar.client().request(&lines).answer();
+    assert_eq!((own.status(), own.head.all("date").len()), (204, 1));
 }
 
 #[test]
