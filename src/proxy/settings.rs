@@ -15,8 +15,8 @@ use crate::net::tls;
 use crate::server::Host;
 use crate::token::present::Inject;
 use crate::vocab::{
-    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Scheme, Text, choices,
-    scalar,
+    At, FieldName, Mistake, Period, Place, Placeholder, Problems, RouteName, Scheme, Text,
+    by_field_name, choices, scalar,
 };
 
 /// One entry of `routes`: which requests it takes, where they go, what is injected.
@@ -43,7 +43,7 @@ pub struct Settings {
     #[serde(default)]
     pub tls: tls::Settings,
     /// The header fields that are set on each request.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_field_name")]
     pub inject: Inject,
     /// What is removed from each request beyond `Authorization`, `Proxy-Authorization` and every
     /// field that any route injects.

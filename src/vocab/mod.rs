@@ -25,7 +25,7 @@ pub use at::At;
 pub(crate) use choice::choices;
 pub use choice::{Choice, choice};
 pub use clock::{Moment, Wall};
-pub use field_name::FieldName;
+pub use field_name::{FieldName, by_field_name};
 pub use name::{Name, RouteName, TokenName};
 pub use period::Period;
 pub use pointer::Pointer;

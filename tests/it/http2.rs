@@ -207,6 +207,25 @@ fn crumbs_of_a_cookie_are_joined_p36() {
 }
 
 #[test]
+fn the_crumbs_of_a_cookie_count_as_one_field_p34_p36() {
+    let upstream = Upstream::ok();
+    let sidecar =
+        Sidecar::start(&upstream, "limits: {head_fields: 10}\nroutes: [{upstream: UPSTREAM}]");
+    let client = Multiplexed::connect(sidecar.address);
+    let mut request = get("/");
+    for number in 0..50 {
+        request.headers_mut().append("cookie", format!("c{number}=1").parse().unwrap());
+    }
+    assert_eq!(client.send(request, None).status, 200);
+    assert_eq!(upstream.request().head.one("cookie").matches("=1").count(), 50);
+    let mut request = get("/");
+    for number in 0..20 {
+        request.headers_mut().append("x-a", number.into());
+    }
+    assert_eq!(client.send(request, None).status, 431);
+}
+
+#[test]
 fn a_cut_answer_is_never_the_end_of_a_stream_p12() {
     let upstream = Upstream::run(|conversation| {
         let request = conversation.request()?;

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use self::stream::Stream;
@@ -177,7 +177,7 @@ fn begin<H: Handler>(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
-    let fits = request.headers().len() <= fleet.limits.head_fields;
+    let fits = fits(request.headers(), fleet.limits.head_fields);
     let place = if fits { session.crew.place().ok_or(Own::Crowded) } else { Err(Own::LargeHead) };
     let place = match place {
         Ok(place) => place,
@@ -194,6 +194,13 @@ fn begin<H: Handler>(
     let enrolled = session.crew.roll.enroll(&watch);
     let stream = Stream::new(Arc::clone(session), watch, (place, enrolled));
     drop(fleet.shutdown.spawn(stream.run(request, respond)));
+}
+
+/// Whether there are `most` fields at most. The crumbs of a cookie, which are sent apart for the sake
+/// of compression, are one (RFC 9113 section 8.2.3).
+fn fits(fields: &HeaderMap, most: usize) -> bool {
+    let further = || fields.get_all(COOKIE).iter().count().saturating_sub(1);
+    fields.len() <= most || fields.len() - further() <= most
 }
 
 /// Whether no value begins or ends with a blank (RFC 9113 section 8.2.1), which HTTP/1 would cut

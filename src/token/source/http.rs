@@ -19,7 +19,9 @@ use super::super::state;
 use super::super::template::Template;
 use super::Common;
 use crate::net::tls;
-use crate::vocab::{At, FieldName, Mistake, Period, Place, Pointer, Problems, Text, TokenName};
+use crate::vocab::{
+    At, FieldName, Mistake, Period, Place, Pointer, Problems, Text, TokenName, by_field_name,
+};
 
 /// The settings of one token that is fetched by declared requests.
 #[derive(Debug, Clone, PartialEq, Hash, Deserialize, JsonSchema)]
@@ -88,7 +90,7 @@ pub struct Request {
     /// Where to; path and query may hold references.
     pub url: Template,
     /// Header fields.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_field_name")]
     pub headers: BTreeMap<FieldName, RequestValue>,
     /// A form body.
     pub form: Option<BTreeMap<String, RequestValue>>,
