@@ -7,16 +7,12 @@
 // section 1.3, and whole masked messages below 126 bytes. Anything else ends the connection.
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
+
+#include "loopback.h"
 
 enum { ROOM = 16 * 1024, MOST = 126, MASKED_HEAD = 6, PLAIN_HEAD = 2 };
 
@@ -31,11 +27,6 @@ static const char ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
 static const char WELCOME[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                               "Connection: Upgrade\r\n"
                               "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static int say(struct connection *c, const char *data, size_t size) {
     return send(c->fd, data, size, MSG_NOSIGNAL) == (ssize_t)size;
@@ -104,9 +95,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: echo PORT\n");
         return 2;
     }
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                  .sin_port = htons(atoi(argv[1]))};
+    struct sockaddr_in address = loopback(atoi(argv[1]));
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096))

@@ -5,17 +5,13 @@
 // usage: relay LISTEN_PORT ORIGIN_PORT        (loopback only, one thread)
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
+
+#include "loopback.h"
 
 enum { SCRATCH = 256 * 1024, EVENTS = 256 };
 
@@ -43,11 +39,6 @@ static int epoll_fd;
 static char scratch[SCRATCH];
 static struct pair *dead_pairs;
 static struct sockaddr_in origin_address;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static void set_interest(struct side *side, unsigned interest) {
     if (side->interest == interest) return;
@@ -174,10 +165,8 @@ int main(int argc, char **argv) {
     }
     signal(SIGPIPE, SIG_IGN);
     int one = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    origin_address = address;
-    address.sin_port = htons(atoi(argv[1]));
-    origin_address.sin_port = htons(atoi(argv[2]));
+    struct sockaddr_in address = loopback(atoi(argv[1]));
+    origin_address = loopback(atoi(argv[2]));
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (listener < 0) die("socket");
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

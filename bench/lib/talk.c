@@ -5,18 +5,14 @@
 // prints: answered=N errors=N seconds=F             (messages; a tunnel with an error is given up)
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "loopback.h"
 
 enum { PAYLOAD = 64, MASKED = 6 + PAYLOAD, PLAIN = 2 + PAYLOAD };
 
@@ -35,27 +31,11 @@ static double now(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static int dial(int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                  .sin_port = htons(port)};
-    struct timeval patience = {.tv_sec = 5};
-    int one = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return fd;
-}
-
 static void shake_hands(int fd, const char *request, size_t size) {
     char head[16 * 1024];
     size_t got = 0;
+    struct timeval patience = {.tv_sec = 5};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (write(fd, request, size) != (ssize_t)size) die("write");
     do {
         ssize_t n = recv(fd, head + got, sizeof head - 1 - got, 0);

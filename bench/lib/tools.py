@@ -70,9 +70,10 @@ def envoy():
 
 
 def compiled(name):
-    """A helper of bench/lib, built by cc when it is older than its source."""
+    """A helper of bench/lib, built by cc when it is older than its sources."""
     source, binary = BENCH / "lib" / f"{name}.c", WORK / name
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+    changed = max(file.stat().st_mtime for file in [source, source.with_name("loopback.h")])
+    if not binary.exists() or binary.stat().st_mtime < changed:
         compiler = os.environ.get("CC", "cc")
         if not quiet([compiler, "-O2", "-Wall", "-Wextra", "-pthread", "-o", binary, source]):
             fail(f"{source.name} does not compile, see bench/.work/setup.out")

@@ -432,15 +432,7 @@ fn a_client_that_waits_for_100_gets_it_only_if_the_request_goes_on_p17() {
 
 #[test]
 fn draining_tells_the_client_and_lets_streams_finish_p38() {
-    let upstream = Upstream::run(|conversation| {
-        loop {
-            let request = conversation.request()?;
-            if request.head.start.contains("/slow") {
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
-        }
-    });
+    let upstream = Upstream::ok_at_leisure();
     let sidecar = Sidecar::before(&upstream);
     let idle = Multiplexed::connect(sidecar.address);
     assert_eq!(idle.get("/").text(), "ok");

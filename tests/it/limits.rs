@@ -197,15 +197,7 @@ fn connections_beyond_the_limit_are_answered_503() {
 
 #[test]
 fn draining_ends_idle_connections_and_lets_requests_finish() {
-    let upstream = Upstream::run(|conversation| {
-        loop {
-            let request = conversation.request()?;
-            if request.head.start.contains("/slow") {
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            conversation.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
-        }
-    });
+    let upstream = Upstream::ok_at_leisure();
     let sidecar = Sidecar::start(&upstream, "workers: 2\n");
     let (mut idle, mut busy, mut fresh) = (sidecar.client(), sidecar.client(), sidecar.client());
     assert_eq!(idle.get("/").status(), 200);

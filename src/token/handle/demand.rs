@@ -192,6 +192,16 @@ mod tests {
     use crate::token::rejection::Rejection;
     use crate::vocab::{Secret, TokenName};
 
+    /// A token whose first value is to be renewed after 40 s.
+    fn handle() -> Handle {
+        let metrics = Metrics::new().unwrap();
+        let name = TokenName::parse("api").unwrap();
+        let series = metrics.token(&name, &[]);
+        let handle = Handle::new(name, "oauth2", true, vec![Rejection::unauthorized()], series);
+        publish(&handle, 1, Duration::from_secs(40));
+        handle
+    }
+
     /// A token of this generation that lives a minute and is to be renewed after `renewal`.
     fn publish(handle: &Handle, generation: u64, renewal: Duration) {
         let now = Moment::now();
@@ -211,11 +221,7 @@ mod tests {
 
     #[test]
     fn a_person_may_ask_for_a_renewal_once_in_half_a_minute_and_not_against_the_issuer() {
-        let metrics = Metrics::new().unwrap();
-        let name = TokenName::parse("api").unwrap();
-        let series = metrics.token(&name, &[]);
-        let handle = Handle::new(name, "oauth2", true, vec![Rejection::unauthorized()], series);
-        publish(&handle, 1, Duration::from_secs(40));
+        let handle = handle();
         let mut failure = Failure::new(Reason::RateLimited, "slow down");
         failure.retry_after = Some(Duration::from_secs(9));
         handle.tell(|report| report.failure = Some(failure));
@@ -233,11 +239,7 @@ mod tests {
 
     #[test]
     fn a_second_rejection_within_half_a_minute_passes_unless_the_renewal_is_due_anyway() {
-        let metrics = Metrics::new().unwrap();
-        let name = TokenName::parse("api").unwrap();
-        let series = metrics.token(&name, &[]);
-        let handle = Handle::new(name, "oauth2", true, vec![Rejection::unauthorized()], series);
-        publish(&handle, 1, Duration::from_secs(40));
+        let handle = handle();
         assert_eq!(handle.reject(1), Rejected::Renewing);
         publish(&handle, 2, Duration::from_secs(40));
         assert_eq!(handle.reject(1), Rejected::Stale);

@@ -2,8 +2,11 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::{Head, PATIENCE};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A server whose every connection is handled by a script in a thread of its own.
 pub(crate) struct Upstream {
@@ -68,7 +71,20 @@ impl Upstream {
 
     /// Answers every request with 200 and `ok`.
     pub(crate) fn ok() -> Self {
-        Self::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        Self::answering(OK)
+    }
+
+    /// As [`Self::ok`]; the answer to `/slow` takes a while.
+    pub(crate) fn ok_at_leisure() -> Self {
+        Self::run(|conversation| {
+            loop {
+                let request = conversation.request()?;
+                if request.head.start.contains("/slow") {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+                conversation.send(OK)?;
+            }
+        })
     }
 
     /// An address at which nobody listens.
