@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -64,7 +64,11 @@ pub(super) fn serve<H: Handler>(
         let (mut head, body) = request.into_parts();
         async move {
             let body = Incoming::Http1(body);
-            let response = line.handler.handle(&mut head, body, &line.peer).await;
+            let mut response = line.handler.handle(&mut head, body, &line.peer).await;
+            // Only the end of the connection can end it, and hyper would promise to keep that.
+            if head.version == Version::HTTP_10 && response.body().size_hint().exact().is_none() {
+                *response.version_mut() = Version::HTTP_10;
+            }
             Ok::<_, Infallible>(response.map(|body| Tracked { body, line }))
         }
     });

@@ -371,6 +371,18 @@ fn http_1_0_can_keep_its_connection() {
 }
 
 #[test]
+fn http_1_0_is_promised_no_connection_by_whose_end_the_answer_ends_p26() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    );
+    let sidecar = Sidecar::before(&upstream);
+    let mut client = sidecar.client();
+    let head = client.request(&["GET / HTTP/1.0", "Connection: keep-alive"]).head();
+    assert!(!head.has("content-length") && !head.has("connection"), "{head:?}");
+    assert_eq!(client.until_closed().unwrap(), b"ok");
+}
+
+#[test]
 fn a_connection_ends_when_the_client_asks() {
     let upstream = Upstream::ok();
     let sidecar = Sidecar::before(&upstream);
