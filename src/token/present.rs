@@ -231,7 +231,9 @@ impl Presentation {
                     return None;
                 }
             };
-            let Ok(mut value) = HeaderValue::from_str(rendered.expose()) else {
+            // Blanks around it are no part of a value (RFC 9110 section 5.5), and malformed in HTTP/2.
+            let text = rendered.expose().trim_matches([' ', '\t']);
+            let Ok(mut value) = HeaderValue::from_str(text) else {
                 tracing::error!(header = %name, "a token's value does not fit a header");
                 return None;
             };

@@ -69,6 +69,28 @@ fn a_request_arrives_as_http2_has_it_p36() {
 }
 
 #[test]
+fn what_is_injected_has_no_blanks_around_it_p36() {
+    let upstream =
+        Http2::run(|mut exchange| async move { exchange.answer(Response::new(()), "ok") });
+    let sidecar = Sidecar::start(
+        &Upstream::at(upstream.address),
+        "routes: [{upstream: {url: UPSTREAM, protocol: http2}, inject: {X-A: ' a b '}}]",
+    );
+    assert_eq!(sidecar.client().get("/").status(), 200);
+    assert_eq!(upstream.requests()[0].headers["x-a"], "a b");
+}
+
+#[test]
+fn a_target_without_a_path_gets_one_p6_p36() {
+    let upstream =
+        Http2::run(|mut exchange| async move { exchange.answer(Response::new(()), "ok") });
+    let sidecar = before(&upstream);
+    assert_eq!(sidecar.client().get("http://localhost?x").status(), 200);
+    let target = upstream.requests()[0].uri.path_and_query().unwrap().clone();
+    assert_eq!(target.as_str(), "/?x");
+}
+
+#[test]
 fn an_answer_with_two_lengths_is_refused_p15() {
     let upstream = Http2::run(|mut exchange| async move {
         let mut head = Response::new(());

@@ -121,7 +121,12 @@ fn origin_form(
                 target.path().starts_with('/')
                     || target.as_str() == "*" && method == Method::OPTIONS
             });
-            target.cloned().map(Uri::from).ok_or(Refusal::Target).map(Some)
+            let target = target.ok_or(Refusal::Target)?;
+            if target.as_str().starts_with('?') {
+                // The path of `http://host?query` is empty; it is written with one.
+                return Uri::try_from(target.to_string()).map(Some).map_err(|_| Refusal::Target);
+            }
+            Ok(Some(Uri::from(target.clone())))
         }
         _ => Err(Refusal::Target),
     }

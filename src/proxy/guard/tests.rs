@@ -130,6 +130,7 @@ fn targets_have_the_form_of_their_method() {
     assert!(matches!(form("*", Method::GET), Err(Refusal::Target)));
     assert_eq!(form("http://localhost/a?", Method::GET).unwrap().unwrap(), "/a?");
     assert_eq!(form("http://LOCALHOST:80", Method::GET).unwrap().unwrap(), "/");
+    assert_eq!(form("http://localhost?a", Method::GET).unwrap().unwrap(), "/?a");
     assert!(matches!(form("http://evil.example/", Method::GET), Err(Refusal::Host(_))));
     assert!(matches!(form("http://localhost:81/", Method::GET), Err(Refusal::Host(_))));
     assert!(matches!(form("http://u@localhost/", Method::GET), Err(Refusal::Target)));

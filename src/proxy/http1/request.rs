@@ -351,8 +351,7 @@ impl Sink for Lines<'_> {
 fn begin(out: &mut Vec<u8>, method: &Method, target: &Uri) {
     let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
     out.extend_from_slice(method.as_str().as_bytes());
-    // The path of `http://host?query` is empty.
-    out.extend_from_slice(if target.starts_with('?') { b" /" } else { b" " });
+    out.push(b' ');
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }

@@ -93,7 +93,7 @@ fn a_request_is_written_as_it_is() {
     let heard = Arc::clone(&script.heard);
     let mut connection = connection(script);
     let mut get = request(&Method::GET, Upload::empty());
-    *get.uri_mut() = "http://elsewhere?q".parse().unwrap();
+    *get.uri_mut() = "http://elsewhere/?q".parse().unwrap();
     get.headers_mut().append("x-a", HeaderValue::from_bytes(b"\xff 1").unwrap());
     get.headers_mut().append("x-a", "2".parse().unwrap());
     ready(poll(connection.send(outgoing(get)))).unwrap();
