@@ -9,6 +9,7 @@ mod describe;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod guided;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -244,7 +245,7 @@ pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
 /// As [`load`].
 pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
     let (config, problems) = reading::read(text);
-    let Some(mut config) = config else { return Err(problems) };
+    let Some((mut config, whole)) = config else { return Err(problems) };
     if let Some(listen) = overrides.listen {
         config.listen = said_by("listen", listen);
     }
@@ -252,7 +253,7 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
         config.admin = said_by("admin", Address(admin));
     }
     config.workers = overrides.workers.map(|count| said_by("workers", count)).or(config.workers);
-    check::check(config, problems).map_err(blame_flags)
+    check::check(config, whole, problems).map_err(blame_flags)
 }
 
 /// Checks whether `config`, which was read from `path`, may be served where the process really

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
 use serde_yaml::{Error, Options, with_deserializer_from_str_with_options};
 
-use super::course::{Cause, Course};
+use super::course::{Cause, Course, Whole};
 use super::{Config, MOST_BYTES, fault, required};
 use crate::vocab::{At, Problem, Problems, collecting};
 
@@ -18,22 +18,25 @@ const MOST_READ: u64 = 16 * MOST_BYTES;
 /// Most readings of a short text.
 const MOST_READINGS: u64 = 300;
 
-/// Reads a text. Whatever of it is wrong is left out of the settings and told among the problems;
-/// without settings, nothing could be read.
-pub(super) fn read(text: &str) -> (Option<Config>, Problems) {
+/// Reads a text. What is wrong is told among the problems. The settings are what is sound, for
+/// further checks of it, if there is any.
+pub(super) fn read(text: &str) -> (Option<(Config, Whole)>, Problems) {
     let mut problems = Problems::new();
     let mut course = Course::default();
     let mut keys = DuplicateKeyPolicy::Error;
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX).max(1);
     for _ in 0..(MOST_READ / length).clamp(1, MOST_READINGS) {
-        let (read, found) = collecting(|| {
-            with_deserializer_from_str_with_options(text, options(keys), |deserializer| {
-                Config::deserialize(course.guide(deserializer))
-            })
-        });
+        let (read, found) = once(text, keys, &course);
         problems.extend(found);
         let error = match read {
-            Ok(config) => return (Some(config), problems),
+            // Whatever is left out has been told, so that nothing is.
+            Ok(config) if problems.is_empty() => return (Some((config, Whole::ALL)), problems),
+            Ok(_) if matches!(keys, DuplicateKeyPolicy::Error) => {
+                let whole = course.sift();
+                return (once(text, keys, &course).0.ok().zip(Some(whole)), problems);
+            }
+            // Which of the repeated keys holds, nobody knows.
+            Ok(_) => break,
             Err(error) => error,
         };
         if matches!(error.without_snippet(), Error::DuplicateMappingKey { .. }) {
@@ -48,6 +51,18 @@ pub(super) fn read(text: &str) -> (Option<Config>, Problems) {
         }
     }
     (None, problems)
+}
+
+fn once(
+    text: &str,
+    keys: DuplicateKeyPolicy,
+    course: &Course,
+) -> (Result<Config, Error>, Problems) {
+    collecting(|| {
+        with_deserializer_from_str_with_options(text, options(keys), |deserializer| {
+            Config::deserialize(course.guide(deserializer))
+        })
+    })
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {

@@ -136,6 +136,12 @@ pub fn collecting<T>(read: impl FnOnce() -> T) -> (T, Problems) {
     (result, found)
 }
 
+/// How many mistakes were reported so far to the caller of [`collecting`]; 0 where nobody collects.
+#[must_use]
+pub fn collected() -> usize {
+    SINK.with(|sink| sink.borrow().as_ref().map_or(0, |problems| problems.0.len()))
+}
+
 /// Leaves a problem for the caller of [`collecting`]; gives it back where nobody collects.
 pub(super) fn report(problem: Problem) -> Result<(), Problem> {
     SINK.with(|sink| match sink.borrow_mut().as_mut() {

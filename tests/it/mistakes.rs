@@ -103,6 +103,41 @@ proptest! {
     }
 }
 
+/// What a file's parts say together is judged of those that are sound.
+#[test]
+fn a_wrong_type_hides_no_mistake_of_another_token_or_route() {
+    let text = |via: &str, second: &str| {
+        format!(
+            "listen: 127.0.0.1:1
+admin: 127.0.0.1:1
+{via}
+tokens:
+  first: {{value: {{from: {{env: BEARERD_SURELY_UNSET}}}}}}
+  second: {second}
+routes:
+  - upstream: http://api.example.com
+    match: {{path: [/a]}}
+  - upstream: http://api.example.com
+    inject: {{X: '${{secnd}}'}}
+    match: {{path: /b}}
+  - {{upstream: 'https://api.example.com', match: {{path: /b}}}}
+"
+        )
+    };
+    let sound = "{value: {from: {env: PATH}}}";
+    let told = |text: &str| -> Vec<u64> {
+        let problems = parse(text, Overrides::default()).unwrap_err().sorted();
+        problems.iter().map(|problem| problem.place.unwrap().line).collect()
+    };
+    // The same address twice, an unset variable, a type, plain text, no such token, the same match.
+    assert_eq!(told(&text("via: true", sound)), [2, 5, 9, 10, 11, 13]);
+    // It might be the one that is missing.
+    assert_eq!(told(&text("via: true", "[]")), [2, 5, 6, 9, 10, 13]);
+    assert_eq!(told(&text("via: 1", sound)), [3, 5, 9, 10, 11, 13]);
+    // It might say anything.
+    assert_eq!(told(&text("vai: true", sound)), [3, 5, 9, 10, 13]);
+}
+
 #[test]
 fn what_is_no_yaml_is_told_with_the_mistakes_before_it() {
     let text = "drain: soon\nexposed: maybe\nroutes: [\n  - ]\ntoken_wait: [5s]\n";
