@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
-use serde_yaml::{Error, Options, with_deserializer_from_str_with_options};
+use serde_yaml::{Error, Options, from_str_with_options, with_deserializer_from_str_with_options};
 
 use super::course::{Cause, Course, Whole};
 use super::{Config, MOST_BYTES, fault, required};
@@ -21,7 +21,14 @@ const MOST_READINGS: u64 = 300;
 /// Reads a text. What is wrong is told among the problems. The settings are what is sound, for
 /// further checks of it, if there is any.
 pub(super) fn read(text: &str) -> (Option<(Config, Whole)>, Problems) {
-    let mut problems = Problems::new();
+    // Nearly all are sound; the search's code stays on disk then.
+    let plain = || from_str_with_options(text, options(DuplicateKeyPolicy::Error));
+    let (read, mut problems) = collecting(plain);
+    match read {
+        Ok(config) if problems.is_empty() => return (Some((config, Whole::ALL)), problems),
+        Ok(_) => {}
+        Err(error) => problems.push(fault::problem(&error)),
+    }
     let mut course = Course::default();
     let mut keys = DuplicateKeyPolicy::Error;
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX).max(1);
@@ -29,8 +36,6 @@ pub(super) fn read(text: &str) -> (Option<(Config, Whole)>, Problems) {
         let (read, found) = once(text, keys, &course);
         problems.extend(found);
         let error = match read {
-            // Whatever is left out has been told, so that nothing is.
-            Ok(config) if problems.is_empty() => return (Some((config, Whole::ALL)), problems),
             Ok(_) if matches!(keys, DuplicateKeyPolicy::Error) => {
                 let whole = course.sift();
                 return (once(text, keys, &course).0.ok().zip(Some(whole)), problems);
@@ -39,14 +44,11 @@ pub(super) fn read(text: &str) -> (Option<(Config, Whole)>, Problems) {
             Ok(_) => break,
             Err(error) => error,
         };
+        problems.extend(told(&error, &course));
         if matches!(error.without_snippet(), Error::DuplicateMappingKey { .. }) {
             keys = DuplicateKeyPolicy::FirstWins;
-            problems.push(fault::problem(&error));
             problems.extend(repeated_keys(text));
-            continue;
-        }
-        problems.extend(told(&error, &course));
-        if !course.leave_out() {
+        } else if !course.leave_out() {
             break;
         }
     }
