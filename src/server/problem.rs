@@ -93,7 +93,7 @@ impl Problem<'_> {
 pub(super) enum Own {
     /// The head is not HTTP.
     BadHead,
-    /// The target is longer than hyper takes.
+    /// The target is longer than hyper takes, or than a head may be.
     LongTarget,
     /// The head is larger than the limit, or has more fields.
     LargeHead,
@@ -126,7 +126,7 @@ impl Own {
             Self::LongTarget => (
                 StatusCode::URI_TOO_LONG,
                 "target-size",
-                "The request target is longer than 65534 bytes. Send less in it.",
+                "The request target is too long: 65534 bytes go, if `limits: {head_size}` permits.",
                 None,
             ),
             Self::LargeHead => (

@@ -26,6 +26,20 @@ const FIRST_READ: usize = 4 * 1024;
 /// With this a client begins HTTP/2 (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A request line of more bytes than this is looked for, should the head turn out to be too large.
+const LONG_LINE: usize = FIRST_READ;
+
+/// What is known of the request line of a head that comes in large pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing.
+    Unseen,
+    /// It ended within the first of them.
+    Ended,
+    /// It did not.
+    Long,
+}
+
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -82,6 +96,7 @@ pub(super) struct Socket {
     own: Option<(Vec<u8>, usize)>,
     /// What was read to tell the protocol, and is not yet passed on.
     ahead: Bytes,
+    line: Line,
     /// What is written waits for the client to take it.
     flushing: bool,
     /// The connection counts for as long as it is open, also as a tunnel.
@@ -109,6 +124,7 @@ impl Socket {
             closing: Closing::No,
             own: None,
             ahead: Bytes::new(),
+            line: Line::Unseen,
             flushing: false,
             _seat: seat,
         }
@@ -171,6 +187,9 @@ impl Socket {
             && self.watch.is_in_head()
             && let Some(own) = Own::of_hyper(first)
         {
+            // hyper does not look for what makes a head large (RFC 9112 section 3).
+            let is_target = own == Own::LargeHead && self.line == Line::Long;
+            let own = if is_target { Own::LongTarget } else { own };
             self.refusals.count(own);
             self.own = Some((own.problem().to_bytes(), 0));
         }
@@ -191,6 +210,13 @@ impl Socket {
         Poll::Ready(Ok(total))
     }
 
+    /// Looks at a piece of a head, if it is one.
+    fn note_line(&mut self, piece: &[u8]) {
+        if self.line == Line::Unseen && self.watch.is_in_head() {
+            self.line = if piece.contains(&b'\n') { Line::Ended } else { Line::Long };
+        }
+    }
+
     fn note_read(&self, outcome: &Poll<io::Result<()>>, count: usize) {
         match outcome {
             Poll::Ready(Ok(())) if count > 0 => self.watch.received(),
@@ -199,7 +225,9 @@ impl Socket {
         }
     }
 
-    fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
+    fn note_write(&mut self, outcome: &Poll<io::Result<usize>>) {
+        // What is read from here on belongs to another head.
+        self.line = Line::Unseen;
         if outcome.is_pending() {
             self.watch.blocked();
         } else {
@@ -240,7 +268,11 @@ impl AsyncRead for Socket {
         } else {
             Pin::new(&mut self.stream).poll_read(cx, buffer)
         };
-        self.note_read(&outcome, buffer.filled().len() - before);
+        let piece = &buffer.filled()[before..];
+        self.note_read(&outcome, piece.len());
+        if piece.len() >= LONG_LINE {
+            self.note_line(piece);
+        }
         outcome
     }
 }

@@ -123,10 +123,30 @@ fn heads_have_a_size_and_a_number_of_fields() {
     assert_eq!(sidecar.client().request(&many).answer().status(), 200);
     many.push("X-Last: y");
     assert_eq!(refused(&sidecar, &many), (431, "head-size".to_owned()));
-    let roomy = Sidecar::limited(&upstream, "head_size: 128KiB");
-    let target = format!("GET /{} HTTP/1.1", "x".repeat(65_535));
-    assert_eq!(refused(&roomy, &[&target, lines[1]]), (414, "target-size".to_owned()));
     assert_eq!(upstream.requests().len(), 2);
+}
+
+#[test]
+fn a_target_is_too_long_by_itself_or_for_a_head_p34() {
+    let upstream = Upstream::ok();
+    let target = |size: usize| format!("GET /{} HTTP/1.1", "x".repeat(size));
+    let host = "Host: localhost";
+    for (limits, size) in [("head_size: 16KiB", 20_000), ("head_size: 128KiB", 65_535)] {
+        let sidecar = Sidecar::limited(&upstream, limits);
+        let long = target(size);
+        assert_eq!(refused(&sidecar, &[&long, host]), (414, "target-size".to_owned()), "{limits}");
+        // Not only as the first request, and not because an earlier one had a long line.
+        let mut client = sidecar.client();
+        let fits = target(8_000);
+        assert_eq!(client.request(&[&fits, host]).answer().status(), 200);
+        let answer = client.request(&[&long, host]).answer();
+        assert_eq!((answer.status(), answer.refusal().as_str()), (414, "target-size"));
+        let mut client = sidecar.client();
+        assert_eq!(client.request(&[&fits, host]).answer().status(), 200);
+        let field = format!("X-Long: {}", "x".repeat(140_000));
+        let answer = client.request(&["GET / HTTP/1.1", host, &field]).answer();
+        assert_eq!((answer.status(), answer.refusal().as_str()), (431, "head-size"));
+    }
 }
 
 #[test]

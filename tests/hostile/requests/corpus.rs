@@ -657,7 +657,7 @@ fn sizes() -> Vec<Case> {
         refused("P34 fields", &get(&many), 431),
         refused("P34 head", &get(&format!("X: {long}\n")), 431),
         refused("P34 name", &get(&format!("{long}: x\n")), 431),
-        refused("P34 target", &format!("GET /{long} HTTP/1.1\nHost: localhost\n\n"), 431),
+        refused("P34 target", &format!("GET /{long} HTTP/1.1\nHost: localhost\n\n"), 414),
     ]
 }
 
