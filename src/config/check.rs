@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Config;
-use super::course::Whole;
 use crate::net::certificate;
 use crate::proxy::route;
 use crate::server::Endpoint;
@@ -27,37 +26,27 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Checks everything and reports everything. `problems` are those found while reading. What
-/// depends on parts of the file of which something is left out is not judged.
-pub(super) fn check(
-    config: Config,
-    whole: Whole,
-    mut problems: Problems,
-) -> Result<Loaded, Problems> {
+/// Checks everything and reports everything. `problems` are those found while reading; scalars
+/// with a problem are placeholders, so nothing is used if there is one.
+pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Problems> {
     let mut plans = Vec::new();
     let mut warnings = Vec::new();
-    for (name, kind) in &config.tokens {
-        if let Some(source) = kind.value.plan(kind.place, &mut problems) {
-            plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
+    if problems.is_empty() {
+        for (name, kind) in &config.tokens {
+            if let Some(source) = kind.value.plan(kind.place, &mut problems) {
+                plans.push(Plan { name: name.clone(), kind: kind.value.clone(), source });
+            }
         }
-    }
-    secrets(&config, &plans, &mut warnings, &mut problems);
-    written_credentials(&config, &mut warnings);
-    if whole.tokens {
+        secrets(&config, &plans, &mut warnings, &mut problems);
+        written_credentials(&config, &mut warnings);
         references(&config, &plans, &mut problems);
-    }
-    cycles(&config, &plans, &mut problems);
-    states(&config, &plans, &mut problems);
-    if whole.rest {
+        cycles(&config, &plans, &mut problems);
+        states(&config, &plans, &mut problems);
         listeners(&config, &mut problems);
         placed(&config, &config.listen.value, config.tls.as_ref(), &mut problems);
         proof(&config, &mut problems);
+        route::check(&config.routes, &mut problems);
     }
-    if whole.routes && config.routes.is_empty() {
-        let mistake = Mistake::new("`routes` is empty").hint("add `- upstream: https://..`");
-        problems.add(Place { line: 1, column: 1 }, mistake);
-    }
-    route::check(&config.routes, &mut problems);
     if problems.is_empty() { Ok(Loaded { config, plans, warnings }) } else { Err(problems) }
 }
 
@@ -298,7 +287,7 @@ fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
     }
 }
 
-/// The two listeners differ, and there is a worker.
+/// The two listeners differ, and there is something to do.
 fn listeners(config: &Config, problems: &mut Problems) {
     let (listen, admin) = (config.listen.inet(), config.admin.value.0);
     if listen == Some(admin) && admin.port() != 0 {
@@ -307,6 +296,10 @@ fn listeners(config: &Config, problems: &mut Problems) {
             Mistake::new("`listen` and `admin` are the same address")
                 .hint("metrics and probes have a listener of their own; choose another port"),
         );
+    }
+    if config.routes.is_empty() {
+        let mistake = Mistake::new("`routes` is empty").hint("add `- upstream: https://..`");
+        problems.add(Place { line: 1, column: 1 }, mistake);
     }
     if let Some(workers) = config.workers.as_ref().filter(|workers| workers.value == 0) {
         let mistake = Mistake::new("`workers` must be at least 1");

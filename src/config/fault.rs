@@ -3,7 +3,6 @@
 
 use serde_yaml::Error;
 
-use super::course::Cause;
 use crate::vocab::{Mistake, Place, Problem, nearest};
 
 /// The problem that an error tells of.
@@ -14,28 +13,6 @@ pub(super) fn problem(error: &Error) -> Problem {
     Problem { place, mistake: mistake(error) }
 }
 
-/// What an error tells of, for the question whether another one led to it.
-pub(super) fn cause(error: &Error) -> Cause<'_> {
-    match error.without_snippet() {
-        Error::AliasError { error, .. } => cause(error),
-        Error::SerdeMissingField { field, .. } => Cause::Missing(field),
-        Error::Message { .. }
-        | Error::SerdeInvalidLength { .. }
-        | Error::SerdeInvalidValue { .. } => Cause::Whole,
-        _ => Cause::Other,
-    }
-}
-
-/// A key that must be there is not.
-pub(super) fn missing(field: &str) -> Mistake {
-    Mistake::new(format!("the key `{field}` is missing")).hint(format!("add `{field}: ..`"))
-}
-
-/// A key is there more than once.
-pub(super) fn repeated(key: &str) -> Mistake {
-    Mistake::new(format!("the key `{key}` occurs twice in one map"))
-}
-
 fn mistake(error: &Error) -> Mistake {
     match error {
         Error::AliasError { error, .. } => mistake(error.without_snippet()),
@@ -43,9 +20,11 @@ fn mistake(error: &Error) -> Mistake {
         Error::SerdeUnknownVariant { expected, .. } => {
             Mistake::new("this is not one of the possible values").hint(one_of(expected))
         }
-        Error::SerdeMissingField { field, .. } => missing(field),
+        Error::SerdeMissingField { field, .. } => {
+            Mistake::new(format!("the key `{field}` is missing")).hint(format!("add `{field}: ..`"))
+        }
         Error::DuplicateMappingKey { key, .. } => match key {
-            Some(key) => repeated(key),
+            Some(key) => Mistake::new(format!("the key `{key}` occurs twice in one map")),
             None => Mistake::new("a key occurs twice in one map"),
         },
         Error::SerdeInvalidType { unexpected, expected, .. }
@@ -135,7 +114,7 @@ fn type_name(ty: &str) -> String {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0".to_owned(),
         "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
-        "bool" | "boolean" => "`true` or `false`".to_owned(),
+        "bool" => "`true` or `false`".to_owned(),
         other => other.to_owned(),
     }
 }

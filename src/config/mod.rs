@@ -4,13 +4,10 @@
 //! ([`load`]) and hands over what `check` found to be sound.
 
 mod check;
-mod course;
 mod describe;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod guided;
-mod reading;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 pub use self::check::Loaded;
 use crate::net::certificate;
@@ -29,7 +25,9 @@ use crate::proxy::{caller, route};
 use crate::server::{Endpoint, HostName, Limits};
 use crate::telemetry::journal::Inspect;
 use crate::token::source::Kind;
-use crate::vocab::{At, Mistake, Period, Place, Placeholder, Problem, Problems, TokenName, scalar};
+use crate::vocab::{
+    At, Mistake, Period, Place, Placeholder, Problem, Problems, TokenName, collecting, scalar,
+};
 
 /// A configuration is text for people; a larger file is a mistake.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -244,8 +242,16 @@ pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
-    let (config, problems) = reading::read(text);
-    let Some((mut config, whole)) = config else { return Err(problems) };
+    let options = serde_yaml::options! { with_snippet: false };
+    let (parsed, mut problems) =
+        collecting(|| serde_yaml::from_str_with_options::<Config>(text, options));
+    let mut config = match parsed {
+        Ok(config) => config,
+        Err(error) => {
+            problems.push(fault::problem(&error));
+            return Err(problems);
+        }
+    };
     if let Some(listen) = overrides.listen {
         config.listen = said_by("listen", listen);
     }
@@ -253,7 +259,7 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
         config.admin = said_by("admin", Address(admin));
     }
     config.workers = overrides.workers.map(|count| said_by("workers", count)).or(config.workers);
-    check::check(config, whole, problems).map_err(blame_flags)
+    check::check(config, problems).map_err(blame_flags)
 }
 
 /// Checks whether `config`, which was read from `path`, may be served where the process really
@@ -341,21 +347,6 @@ pub fn schema() -> String {
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
-}
-
-/// Of the struct with these fields, those that must be there.
-fn required(fields: &[&str]) -> Vec<String> {
-    let schema = schemars::schema_for!(Config).to_value();
-    let inner = schema.get("$defs").and_then(Value::as_object);
-    let has = |object: &&Value| {
-        let properties = object.get("properties").and_then(Value::as_object);
-        properties.is_some_and(|all| {
-            all.len() == fields.len() && fields.iter().all(|field| all.contains_key(*field))
-        })
-    };
-    let object = inner.into_iter().flat_map(|all| all.values()).chain([&schema]).find(has);
-    let names = object.and_then(|object| object.get("required")).and_then(Value::as_array);
-    names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub use name::{Name, RouteName, TokenName};
 pub use period::Period;
 pub use pointer::Pointer;
 pub use positive::{positive, positive_period, positive_size};
-pub use problem::{Mistake, Place, Problem, Problems, collected, collecting, nearest};
+pub use problem::{Mistake, Place, Problem, Problems, collecting, nearest};
 pub use secret::{Exposure, Secret, SecretError, SecretRef};
 pub use size::Size;
 pub use text::{Placeholder, Text, expand_env, judged, raw_scalar, scalar, variable};

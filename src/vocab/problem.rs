@@ -95,13 +95,9 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Takes over what another list has and this one has not.
+    /// Takes over all of another list.
     pub fn extend(&mut self, other: Self) {
-        for problem in other.0 {
-            if !self.0.contains(&problem) {
-                self.0.push(problem);
-            }
-        }
+        self.0.extend(other.0);
     }
 
     /// Whether nothing was found.
@@ -134,12 +130,6 @@ pub fn collecting<T>(read: impl FnOnce() -> T) -> (T, Problems) {
     let result = read();
     let found = SINK.with(|sink| sink.borrow_mut().take()).unwrap_or_default();
     (result, found)
-}
-
-/// How many mistakes were reported so far to the caller of [`collecting`]; 0 where nobody collects.
-#[must_use]
-pub fn collected() -> usize {
-    SINK.with(|sink| sink.borrow().as_ref().map_or(0, |problems| problems.0.len()))
 }
 
 /// Leaves a problem for the caller of [`collecting`]; gives it back where nobody collects.

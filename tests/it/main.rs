@@ -29,7 +29,6 @@ mod layers;
 mod limits;
 mod listen;
 mod lxhive;
-mod mistakes;
 mod pool;
 mod presets;
 mod proofs;
