@@ -134,6 +134,22 @@ enum Reading {
 /// Fields by which many frameworks let a POST pass for another method.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
+/// A parameter of the query that does the same with some of them.
+const OVERRIDING: &str = "_method";
+
+/// What a request may pass for instead of its method.
+fn others(head: &Parts) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let overrides = |name: &HeaderName| OVERRIDES.iter().any(|known| is_read_as(name, known));
+    let lines = head.headers.iter().filter(move |(name, _)| overrides(name));
+    let pairs = head.uri.query().unwrap_or_default().split(['&', ';']);
+    let params = pairs.filter_map(|pair| {
+        let pair: Vec<u8> = percent_decode_str(&pair.replace('+', " ")).collect();
+        let end = pair.iter().position(|b| *b == b'=')?;
+        target::may_name(&pair[..end], OVERRIDING).then(|| Cow::Owned(pair[end + 1..].to_vec()))
+    });
+    lines.map(|(_, value)| Cow::Borrowed(value.as_bytes())).chain(params)
+}
+
 impl Reading {
     fn path(self, path: &str) -> Cow<'_, str> {
         match self {
@@ -144,19 +160,18 @@ impl Reading {
 
     /// Whether the request is by one of these methods, which are in upper case.
     fn is_by(self, head: &Parts, methods: &[Method]) -> bool {
-        let overrides = |name: &HeaderName| OVERRIDES.iter().any(|known| is_read_as(name, known));
-        let lines = head.headers.iter().filter(|(name, _)| overrides(name));
-        let mut others = lines.map(|(_, value)| value.as_bytes().trim_ascii());
+        let mut others = others(head);
         match self {
             Self::Widest => {
                 let lists = |text: &[u8]| {
                     methods.iter().any(|one| one.as_str().as_bytes().eq_ignore_ascii_case(text))
                 };
-                lists(head.method.as_str().as_bytes()) || others.any(lists)
+                lists(head.method.as_str().as_bytes())
+                    || others.any(|other| lists(other.trim_ascii()))
             }
             Self::Narrowest => {
                 let lists = |text: &[u8]| methods.iter().any(|one| one.as_str().as_bytes() == text);
-                methods.contains(&head.method) && others.all(lists)
+                methods.contains(&head.method) && others.all(|other| lists(other.trim_ascii()))
             }
         }
     }
@@ -295,6 +310,9 @@ mod tests {
                 verdicts.iter().all(|verdict| *verdict == verdicts[0]),
                 "{over:?}: {verdicts:?}"
             );
+            let query: Vec<String> = over.iter().map(|value| format!("_method={value}")).collect();
+            let target = format!("/x?a&{}", query.join("&").replace(' ', "+"));
+            assert_eq!(permits(access, method, &target), verdicts[0], "{target}");
             verdicts[0]
         };
         let deny = access("[]", "[{methods: [DELETE]}]");
