@@ -37,6 +37,9 @@ pub struct HostName(String);
 impl HostName {
     fn parse(text: &str) -> Result<Self, Mistake> {
         let wrong = |hint| Err(Mistake::new(format!("`{text}` is not a host")).hint(hint));
+        // As the environment names a Pod's address.
+        let bare = text.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
+        let text = bare.as_deref().unwrap_or(text);
         match Host::parse(text.as_bytes()) {
             // Browsers let other sites' pages get there (S6).
             Some((Host::Address(address), _)) if address.is_unspecified() => {
@@ -205,20 +208,11 @@ mod tests {
         for good in ["billing.internal", "Billing.", "10.1.2.3", "[::1]", "a_b"] {
             assert_eq!(HostName::parse(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            "*",
-            "*.internal",
-            "a b",
-            "http://a",
-            "a:80",
-            "a/",
-            "::1",
-            "0.0.0.0",
-            "[::]",
-            "a,b",
-        ] {
+        for bad in
+            ["", "*", "*.internal", "a b", "http://a", "a:80", "a/", "::", "0.0.0.0", "[::]", "a,b"]
+        {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(HostName::parse("fd00::7").unwrap().as_str(), "[fd00::7]");
     }
 }
