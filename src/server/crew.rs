@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use hyper::server::conn::http1::Builder;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
 use super::clock::Clock;
 use super::handshake::{self, Misfit};
@@ -16,7 +19,7 @@ use super::roll::{Enrolled, Roll};
 use super::socket::{Protocol, Socket};
 use super::stream::Stream;
 use super::watch::{Verdict, Watch};
-use super::{Fleet, Handed, Handler, Labels, Peer, SHORTEST_TICK, http1, http2};
+use super::{Ends, Fleet, Handed, Handler, Labels, Peer, SHORTEST_TICK, http1, http2};
 use crate::vocab::descriptors;
 
 /// A worker at work.
@@ -188,39 +191,60 @@ impl Drop for Place {
     }
 }
 
-/// The handshake of TLS settles which protocol the client speaks (RFC 9113 section 3.2); where it
-/// does not, the client's first bytes tell (section 3.3).
-async fn serve_connection<H: Handler>(
+/// Serves a connection to its end. Not `async` itself, for a future holds what it is given even
+/// when that was taken apart.
+fn serve_connection<H: Handler>(
     crew: Arc<Crew<H>>,
     accepted: Accepted,
     watch: Arc<Watch>,
     seat: Seat,
-) {
+) -> impl Future<Output = ()> + Send {
     let Accepted { stream, ends, tls } = accepted;
-    let (secure, refusals) = (tls.is_some(), crew.fleet.refusals());
-    let stream = match (stream, tls) {
+    match (stream, tls) {
         (Stream::Tcp(tcp), Some(config)) => {
-            match Box::pin(handshake::shake(tcp, config, &watch)).await {
-                Ok(stream) => stream,
-                Err(Misfit::Plain(tcp)) => {
-                    let socket = Socket::new(Stream::Tcp(tcp), watch, refusals, seat);
-                    return Box::pin(socket.refuse(Own::NoTls)).await;
-                }
-                Err(Misfit::Failed(error)) => {
-                    return tracing::debug!(peer = %ends, %error, "no TLS");
-                }
-            }
+            Either::Left(Box::pin(serve_secure(crew, tcp, config, ends, watch, seat)))
         }
-        (stream, _) => stream,
-    };
-    let agreed = stream.agreed();
-    let mut socket = Socket::new(stream, Arc::clone(&watch), refusals, seat);
-    let protocol = socket.begin().await.map(|found| agreed.unwrap_or(found));
-    let peer = Peer { ends, secure, watch, labels: Labels::default() };
-    match protocol {
-        Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
-        // Boxed, as it is large and most connections speak HTTP/1.
-        Some(Protocol::Http2) => Box::pin(http2::serve(crew, socket, peer)).await,
-        None => {}
+        (stream, _) => Either::Right(serve(crew, stream, ends, watch, seat)),
+    }
+}
+
+async fn serve_secure<H: Handler>(
+    crew: Arc<Crew<H>>,
+    tcp: TcpStream,
+    config: Arc<ServerConfig>,
+    ends: Ends,
+    watch: Arc<Watch>,
+    seat: Seat,
+) {
+    match handshake::shake(tcp, config, &watch).await {
+        Ok(stream) => serve(crew, stream, ends, watch, seat).await,
+        Err(Misfit::Plain(tcp)) => {
+            let socket = Socket::new(Stream::Tcp(tcp), watch, crew.fleet.refusals(), seat);
+            socket.refuse(Own::NoTls).await;
+        }
+        Err(Misfit::Failed(error)) => tracing::debug!(peer = %ends, %error, "no TLS"),
+    }
+}
+
+/// The handshake of TLS settles which protocol the client speaks (RFC 9113 section 3.2); where it
+/// does not, the client's first bytes tell (section 3.3).
+fn serve<H: Handler>(
+    crew: Arc<Crew<H>>,
+    stream: Stream,
+    ends: Ends,
+    watch: Arc<Watch>,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    let (agreed, secure) = (stream.agreed(), matches!(stream, Stream::Tls(_)));
+    let mut socket = Socket::new(stream, Arc::clone(&watch), crew.fleet.refusals(), seat);
+    async move {
+        let protocol = socket.begin().await.map(|found| agreed.unwrap_or(found));
+        let peer = Peer { ends, secure, watch, labels: Labels::default() };
+        match protocol {
+            Some(Protocol::Http1) => http1::serve(&crew.builder, &crew.handler, socket, peer).await,
+            // Boxed, as it is large and most connections speak HTTP/1.
+            Some(Protocol::Http2) => Box::pin(http2::serve(crew, socket, peer)).await,
+            None => {}
+        }
     }
 }
