@@ -16,38 +16,22 @@ pub(super) fn problem(error: &Error) -> Problem {
 fn mistake(error: &Error) -> Mistake {
     match error {
         Error::AliasError { error, .. } => mistake(error.without_snippet()),
-        Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
-        Error::SerdeUnknownVariant { expected, .. } => {
-            Mistake::new("this is not one of the possible values").hint(one_of(expected))
-        }
-        Error::SerdeMissingField { field, .. } => {
-            Mistake::new(format!("the key `{field}` is missing")).hint(format!("add `{field}: ..`"))
-        }
+        Error::SerdeUnknownField { field, expected, .. } => unknown_key(field, expected),
+        Error::SerdeUnknownVariant { expected, .. } => none_of(expected),
+        Error::SerdeMissingField { field, .. } => missing(field),
         Error::DuplicateMappingKey { key, .. } => match key {
-            Some(key) => Mistake::new(format!("the key `{key}` occurs twice in one map")),
+            Some(key) => repeated(key),
             None => Mistake::new("a key occurs twice in one map"),
         },
         Error::SerdeInvalidType { unexpected, expected, .. }
-        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            Mistake::new(format!("expected {expected}, found {}", kind_of(unexpected)))
-        }
-        Error::SerdeInvalidLength { expected, .. } => Mistake::new(format!("expected {expected}")),
-        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => {
-            Mistake::new("more than one key where exactly one is allowed").hint(
-                "this map has one key, which names a kind: one of `oauth2`, `http`, `jwt`, `value` \
-             for a token, one of `file`, `redis` for its `state`",
-            )
-        }
+        | Error::SerdeInvalidValue { unexpected, expected, .. } => unfit(expected, unexpected),
+        Error::SerdeInvalidLength { expected: wanted, .. } => expected(wanted),
+        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => several_kinds(),
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
-        | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => {
-            Mistake::new("expected a map with one key that names the kind")
-                .hint("such as `oauth2: {token_url: .., client_id: .., client_secret: {file: ..}}`")
-        }
-        Error::Unexpected { expected, .. } => {
-            Mistake::new(format!("expected {}", structure(expected)))
-        }
-        Error::NullIntoString { .. } => Mistake::new("a text is missing here"),
-        Error::InvalidScalar { ty, .. } => Mistake::new(format!("expected {}", type_name(ty))),
+        | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => no_kind(),
+        Error::Unexpected { expected: wanted, .. } => expected(structure(wanted)),
+        Error::NullIntoString { .. } => no_text(),
+        Error::InvalidScalar { ty, .. } => expected_type(ty),
         Error::Eof { .. } => Mistake::new("the file ends too early"),
         Error::MultipleDocuments { .. } => {
             Mistake::new("the file holds more than one YAML document")
@@ -70,8 +54,63 @@ fn unparsable(words: &str) -> Mistake {
     }
 }
 
-fn unknown(what: &str, found: &str, expected: &[&str]) -> Mistake {
-    let mistake = Mistake::new(format!("unknown {what} `{found}`"));
+/// A key that must be there is not.
+pub(super) fn missing(field: &str) -> Mistake {
+    Mistake::new(format!("the key `{field}` is missing")).hint(format!("add `{field}: ..`"))
+}
+
+/// A key is there more than once.
+pub(super) fn repeated(key: &str) -> Mistake {
+    Mistake::new(format!("the key `{key}` occurs twice in one map"))
+}
+
+/// A value is none of those that have names.
+pub(super) fn none_of(names: &[&str]) -> Mistake {
+    Mistake::new("this is not one of the possible values").hint(one_of(names))
+}
+
+/// Another value is wanted.
+pub(super) fn expected(wanted: &str) -> Mistake {
+    Mistake::new(format!("expected {wanted}"))
+}
+
+/// A single value of another of serde's types is wanted.
+pub(super) fn expected_type(ty: &str) -> Mistake {
+    expected(&type_name(ty))
+}
+
+/// Another value than the one that is there, of which serde's words are `found`.
+pub(super) fn unfit(wanted: &str, found: &str) -> Mistake {
+    Mistake::new(format!("expected {wanted}, found {}", kind_of(found)))
+}
+
+/// Nothing stands where a text is wanted.
+pub(super) fn no_text() -> Mistake {
+    Mistake::new("a text is missing here")
+}
+
+/// A map has no key that names its kind.
+pub(super) fn no_kind() -> Mistake {
+    expected("a map with one key that names the kind")
+        .hint("such as `oauth2: {token_url: .., client_id: .., client_secret: {file: ..}}`")
+}
+
+/// A map has keys beside the one that names its kind.
+pub(super) fn several_kinds() -> Mistake {
+    Mistake::new("more than one key where exactly one is allowed").hint(
+        "this map has one key, which names a kind: one of `oauth2`, `http`, `jwt`, `value` \
+         for a token, one of `file`, `redis` for its `state`",
+    )
+}
+
+/// A map does not say where a secret is.
+pub(super) fn no_secret() -> Mistake {
+    Mistake::new("a secret has exactly one key: `file` or `env`")
+}
+
+/// A key that nothing reads.
+pub(super) fn unknown_key(found: &str, expected: &[&str]) -> Mistake {
+    let mistake = Mistake::new(format!("unknown key `{found}`"));
     match nearest(found, expected.iter().copied()) {
         Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
         None => mistake.hint(one_of(expected)),
@@ -114,7 +153,7 @@ fn type_name(ty: &str) -> String {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0".to_owned(),
         "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
-        "bool" => "`true` or `false`".to_owned(),
+        "bool" | "boolean" => "`true` or `false`".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! What the fuzz target of `fuzz/` runs about configurations: any bytes, and what must be true of
 //! whatever is made of them. The seeds of `fuzz/seeds` run with the unit tests.
 
-use super::{Overrides, parse};
+use super::{Overrides, deserialized, parse, search};
 
 /// Reads a configuration: whatever is wrong is told in words and with a place in the file, what is
 /// sound keeps the promises that the listener depends on (S8, S43).
@@ -16,6 +16,11 @@ pub fn text(data: &[u8]) {
     }
     // YAML ends a line at a lone carriage return too.
     let lines = u64::try_from(text.split(['\n', '\r']).count()).unwrap_or(u64::MAX);
+    if let (Ok(_), found) = deserialized(text) {
+        // What serde takes has no mistake of form.
+        let all = search::with_the_rest(text, found.clone());
+        assert_eq!(all.sorted(), found.sorted());
+    }
     match parse(text, Overrides::default()) {
         Err(problems) => {
             let problems = problems.sorted();

@@ -6,8 +6,10 @@
 mod check;
 mod describe;
 mod fault;
+mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod search;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -242,14 +244,12 @@ pub fn load(path: &Path, overrides: Overrides) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
-    let options = serde_yaml::options! { with_snippet: false };
-    let (parsed, mut problems) =
-        collecting(|| serde_yaml::from_str_with_options::<Config>(text, options));
+    let (parsed, mut problems) = deserialized(text);
     let mut config = match parsed {
         Ok(config) => config,
         Err(error) => {
             problems.push(fault::problem(&error));
-            return Err(problems);
+            return Err(search::with_the_rest(text, problems));
         }
     };
     if let Some(listen) = overrides.listen {
@@ -260,6 +260,12 @@ pub fn parse(text: &str, overrides: Overrides) -> Result<Loaded, Problems> {
     }
     config.workers = overrides.workers.map(|count| said_by("workers", count)).or(config.workers);
     check::check(config, problems).map_err(blame_flags)
+}
+
+/// What serde makes of a text, and the mistakes of scalars up to there.
+fn deserialized(text: &str) -> (Result<Config, serde_yaml::Error>, Problems) {
+    let options = serde_yaml::options! { with_snippet: false };
+    collecting(|| serde_yaml::from_str_with_options(text, options))
 }
 
 /// Checks whether `config`, which was read from `path`, may be served where the process really
@@ -372,6 +378,10 @@ routes:
         ) {
             let end = (at + cut).min(SOUND.len());
             let text = format!("{}{junk}{}", &SOUND[..at], &SOUND[end..]);
+            if let (Ok(_), found) = deserialized(&text) {
+                let all = search::with_the_rest(&text, found.clone()).sorted();
+                proptest::prop_assert_eq!(all, found.sorted(), "told of what serde takes");
+            }
             if let Err(problems) = parse(&text, Overrides::default()) {
                 let problems = problems.sorted();
                 proptest::prop_assert!(!problems.is_empty());

@@ -29,6 +29,7 @@ mod layers;
 mod limits;
 mod listen;
 mod lxhive;
+mod mistakes;
 mod pool;
 mod presets;
 mod proofs;
