@@ -14,6 +14,7 @@ from servers import TOKEN
 
 # How subjects are set up for a case: what the client speaks, what the origin speaks. A subject is
 # one process per setup, so that none carries what another setup needs.
+SIDECAR = "sidecar"  # as PLAIN, but configured as beside a program: several routes, no tuning
 PLAIN = "plain"  # HTTP/1.1 on both sides
 H2 = "h2"        # HTTP/2 by prior knowledge from the client
 TLS = "tls"      # TLS to the origin, its certificate verified
@@ -111,6 +112,8 @@ class Bearerd(Subject):
     def command(self, origin_port):
         config = configured("bearerd.yaml", f"{self.name}.yaml", self.setup, port=self.port,
                             admin=free_port(), issuer=self.issuer_port, origin=origin_port)
+        if self.setup == SIDECAR:
+            return [self.binary, "run", "--config", config, "--listen", f"127.0.0.1:{self.port}"], {}
         return [self.binary, "run", "--config", config], {"BEARERD_WORKERS": "1"}
 
 
@@ -210,7 +213,7 @@ def start_origin(setups):
                     OTHER_CORE)
     if not wait_for_port(port, process):
         fail("the origin did not start, see bench/.work/origin.log")
-    ports = {PLAIN: port, H2: port, TLS: tls_port}
+    ports = {PLAIN: port, SIDECAR: port, H2: port, TLS: tls_port}
     return {**ports, WS: start_echo()} if WS in setups else ports
 
 
