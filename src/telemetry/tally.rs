@@ -53,7 +53,7 @@ static SLABS: [OnceLock<Box<Slab>>; SEATS] = [const { OnceLock::new() }; SEATS];
 /// So many of them were ever in use.
 static SEATED: AtomicUsize = AtomicUsize::new(0);
 
-/// The numbers that are free, each the least first.
+/// Which slabs have a thread, and which cells a series.
 static SEATING: Mutex<Numbers> = Mutex::new(Numbers::NEW);
 static PLACES: Mutex<Numbers> = Mutex::new(Numbers::NEW);
 
