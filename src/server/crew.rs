@@ -9,6 +9,7 @@ use std::task::Poll;
 use hyper::server::conn::http1::Builder;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::SendError;
 use tokio_util::either::Either;
 
 use super::clock::Clock;
@@ -32,7 +33,7 @@ pub(super) struct Crew<H> {
     pub(super) roll: Arc<Roll>,
 }
 
-/// Accepts on one address until draining begins.
+/// Accepts on one address until draining begins, and then whoever has come until then.
 pub(super) async fn accept<H: Handler>(crew: Arc<Crew<H>>, mut acceptor: Acceptor) {
     let draining = crew.fleet.shutdown.clone();
     let mut draining = pin!(draining.draining());
@@ -53,6 +54,10 @@ pub(super) async fn accept<H: Handler>(crew: Arc<Crew<H>>, mut acceptor: Accepto
         Poll::Pending
     })
     .await;
+    // To them the connection stands: the kernel would reset it under their first request.
+    for accepted in acceptor.close() {
+        crew.take(accepted);
+    }
 }
 
 impl<H: Handler> Crew<H> {
@@ -82,9 +87,12 @@ impl<H: Handler> Crew<H> {
             return;
         }
         let Accepted { stream, ends, tls } = accepted;
-        if let Ok(stream) = stream.into_parcel() {
-            // The other worker's inbox closes only when the process ends.
-            drop(fleet.posts[place].inbox.send(Handed { stream, ends, tls }));
+        if let Ok(stream) = stream.into_parcel()
+            && let Err(SendError(handed)) =
+                fleet.posts[place].inbox.send(Handed { stream, ends, tls })
+        {
+            // The other worker has drained.
+            self.receive(handed);
         }
     }
 

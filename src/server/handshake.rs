@@ -55,7 +55,7 @@ fn poll_first(tcp: &TcpStream, watch: &Watch, cx: &mut Context<'_>) -> Poll<io::
 }
 
 fn poll_limit(watch: &Watch, cx: &Context<'_>) -> io::Result<()> {
-    if poll_verdict(watch, cx) == Verdict::Close || watch.is_draining() {
+    if poll_verdict(watch, cx) == Verdict::Close {
         return Err(io::ErrorKind::TimedOut.into());
     }
     Ok(())

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Version};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -69,24 +70,37 @@ pub(super) fn serve<H: Handler>(
             if head.version == Version::HTTP_10 && response.body().size_hint().exact().is_none() {
                 *response.version_mut() = Version::HTTP_10;
             }
+            if line.peer.watch.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| Tracked { body, line }))
         }
     });
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = Box::pin(connection.with_upgrades());
-    let mut asked_to_drain = false;
     poll_fn(move |cx| {
-        if poll_verdict(&watch, cx) == Verdict::Close {
+        let close = poll_verdict(&watch, cx) == Verdict::Close;
+        if close && !watch.is_resting() {
             return Poll::Ready(());
         }
-        if !asked_to_drain && watch.is_draining() {
-            asked_to_drain = true;
+        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+            if let Err(error) = outcome {
+                tracing::debug!(peer = %ends, %error, "a connection ended early");
+            }
+            return Poll::Ready(());
+        }
+        if close && watch.is_resting() {
             connection.as_mut().graceful_shutdown();
+            // Nobody waits for a client to take the last words of TLS.
+            drop(connection.as_mut().poll(cx));
+            return Poll::Ready(());
         }
-        if let Err(error) = ready!(connection.as_mut().poll(cx)) {
-            tracing::debug!(peer = %ends, %error, "a connection ended early");
+        if close {
+            // A request came with the last look.
+            watch.spare();
         }
-        Poll::Ready(())
+        Poll::Pending
     })
 }
 

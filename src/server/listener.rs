@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{Sleep, sleep};
 
 use super::address::{Endpoint, Ends};
@@ -257,6 +257,51 @@ impl Acceptor {
             }
         }
     }
+
+    /// Whoever has connected; then the door is shut. The event loop may not have heard of them
+    /// yet, so that the kernel is asked.
+    pub(super) fn close(self) -> impl Iterator<Item = Accepted> {
+        let Self { door, tls, .. } = self;
+        let door = match door {
+            Door::Tcp(listener, address) => {
+                listener.into_std().map(|socket| Bound::Tcp(socket, address))
+            }
+            Door::Unix(listener) => {
+                listener.into_std().map(|socket| Bound::Unix(socket, PathBuf::new()))
+            }
+        };
+        let next = move || {
+            let (stream, ends) = door.as_ref().ok()?.accept()?;
+            let tls = tls.as_ref().map(|config| config.load_full());
+            Some(Accepted { stream, ends, tls })
+        };
+        // Even where they go on coming there is an end.
+        std::iter::from_fn(next).take(BACKLOG.unsigned_abs() as usize)
+    }
+}
+
+impl Bound {
+    /// A connection that waits, if there is one.
+    fn accept(&self) -> Option<(Stream, Ends)> {
+        loop {
+            let outcome = match self {
+                Self::Tcp(listener, bound) => listener.accept().and_then(|(stream, client)| {
+                    stream.set_nonblocking(true)?;
+                    let local = local(*bound, || stream.local_addr());
+                    Ok((Stream::Tcp(TcpStream::from_std(stream)?), Ends::Inet { client, local }))
+                }),
+                Self::Unix(listener, _) => listener.accept().and_then(|(stream, _)| {
+                    stream.set_nonblocking(true)?;
+                    Ok((Stream::Unix(tokio::net::UnixStream::from_std(stream)?), Ends::Unix))
+                }),
+            };
+            match outcome {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl Door {
@@ -264,11 +309,7 @@ impl Door {
         match self {
             Self::Tcp(listener, bound) => {
                 let (stream, client) = ready!(listener.poll_accept(cx))?;
-                let local = if bound.ip().is_unspecified() {
-                    stream.local_addr().unwrap_or(*bound)
-                } else {
-                    *bound
-                };
+                let local = local(*bound, || stream.local_addr());
                 Poll::Ready(Ok((Stream::Tcp(stream), Ends::Inet { client, local })))
             }
             Self::Unix(listener) => {
@@ -277,6 +318,11 @@ impl Door {
             }
         }
     }
+}
+
+/// The end of a connection that is ours.
+fn local(bound: SocketAddr, look: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
+    if bound.ip().is_unspecified() { look().unwrap_or(bound) } else { bound }
 }
 
 /// Whether the fault is of the one connection, which is gone, and not of the process.

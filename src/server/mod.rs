@@ -62,6 +62,11 @@ const LONGEST_TICK: Duration = Duration::from_millis(500);
 /// How long a client may go on sending after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a connection at rest stays when draining has begun. A request that was on its way then
+/// is answered, and told that it was the last, where a close would have the client wonder whether
+/// to send it again (RFC 9112 section 9.6).
+const PARTING: Duration = Duration::from_millis(250);
+
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// The answers' body. It is dropped as soon as it is sent or cannot be sent any more.
@@ -252,16 +257,29 @@ impl Worker {
         let Self { fleet, index, mut inbox } = self;
         let tasks = fleet.shutdown.clone();
         let crew = Arc::new(Crew::new(fleet, index, handler));
+        let mut doors = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let acceptor = Acceptor::new(listener)?;
-            drop(tasks.spawn(accept(Arc::clone(&crew), acceptor)));
+            doors.push(tasks.spawn(accept(Arc::clone(&crew), acceptor)));
         }
-        let mut sweep = pin!(crew.sweep());
-        loop {
-            tokio::select! {
-                () = &mut sweep => return Ok(()),
-                Some(handed) = inbox.recv() => crew.receive(handed),
+        {
+            let mut sweep = pin!(crew.sweep());
+            loop {
+                tokio::select! {
+                    () = &mut sweep => break,
+                    Some(handed) = inbox.recv() => crew.receive(handed),
+                }
             }
         }
+        // Whoever came in while the last ones left is served as well.
+        inbox.close();
+        for door in doors {
+            drop(door.await);
+        }
+        while let Some(handed) = inbox.recv().await {
+            crew.receive(handed);
+        }
+        crew.sweep().await;
+        Ok(())
     }
 }

@@ -137,15 +137,20 @@ impl Socket {
         let watch = Arc::clone(&self.watch);
         let protocol = poll_fn(|cx| {
             loop {
-                if poll_verdict(&watch, cx) == Verdict::Close || watch.is_draining() {
-                    return Poll::Ready(None);
-                }
+                let close = poll_verdict(&watch, cx) == Verdict::Close;
                 let mut scratch = [const { MaybeUninit::uninit() }; FIRST_READ];
                 let mut buffer = ReadBuf::uninit(&mut scratch);
-                if ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer)).is_err()
-                    || buffer.filled().is_empty()
-                {
-                    return Poll::Ready(None);
+                match Pin::new(&mut *self).poll_read(cx, &mut buffer) {
+                    Poll::Pending if close => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(outcome) if outcome.is_err() || buffer.filled().is_empty() => {
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(_) => {}
+                }
+                if close {
+                    // They come with the last look.
+                    watch.spare();
                 }
                 first.extend_from_slice(buffer.filled());
                 if first.starts_with(PREFACE) {

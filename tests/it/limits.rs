@@ -216,6 +216,47 @@ fn draining_ends_idle_connections_and_lets_requests_finish() {
     );
 }
 
+/// A client at rest cannot know that it is to send nothing more.
+#[test]
+fn a_request_on_its_way_when_draining_begins_is_answered_as_the_last() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::start(&upstream, "workers: 2\n");
+    let mut clients: Vec<_> = (0..20).map(|_| sidecar.client()).collect();
+    for kept in clients.iter_mut().step_by(2) {
+        assert_eq!(kept.get("/").status(), 200);
+    }
+    sidecar.shutdown.drain();
+    eventually(
+        || std::net::TcpStream::connect(sidecar.address).is_err(),
+        || "still listening".to_owned(),
+    );
+    for client in &mut clients {
+        client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+    }
+    for client in &mut clients {
+        let answer = client.answer();
+        assert_eq!((answer.status(), answer.head.one("connection")), (200, "close".to_owned()));
+        assert!(client.is_closed());
+    }
+}
+
+/// Whether or not a worker has looked at them yet.
+#[test]
+fn connections_that_stand_when_draining_begins_are_served() {
+    for round in 0..30 {
+        let upstream = Upstream::ok();
+        let sidecar = Sidecar::start(&upstream, "workers: 2\n");
+        let mut clients: Vec<_> = (0..20).map(|_| sidecar.client()).collect();
+        sidecar.shutdown.drain();
+        for client in &mut clients {
+            client.request(&["GET / HTTP/1.1", "Host: localhost"]);
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().status(), 200, "in round {round}");
+        }
+    }
+}
+
 #[test]
 fn closing_ends_everything() {
     let upstream = Upstream::run(|conversation| {

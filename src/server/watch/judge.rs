@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::super::{LINGER, Limits};
+use super::super::{LINGER, Limits, PARTING};
 use super::{BodyState, Phase, Verdict, Watch};
 
 impl Watch {
@@ -37,12 +37,14 @@ impl Watch {
         if self.is(Phase::Streams) {
             return self.judge_silence(limits.silence.0, over);
         }
-        let limit = if self.is(Phase::New) {
-            limits.head.0
+        let (since, limit) = if self.is_draining() && self.is_resting() {
+            (since.max(self.draining_since.load(Relaxed)), PARTING)
+        } else if self.is(Phase::New) {
+            (since, limits.head.0)
         } else if self.is(Phase::Idle) || self.is(Phase::Quiet) && !self.is_draining() {
-            limits.idle.0
+            (since, limits.idle.0)
         } else {
-            LINGER
+            (since, LINGER)
         };
         if over(since, limit) { Verdict::Close } else { Verdict::None }
     }

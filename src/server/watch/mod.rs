@@ -99,7 +99,8 @@ pub struct Watch {
     /// What of the request's body nobody reads any more (HTTP/2).
     rest: Mutex<Option<h2::RecvStream>>,
     verdict: AtomicU8,
-    draining: AtomicBool,
+    /// Since when the connection is to end.
+    draining_since: AtomicU64,
     reset: AtomicBool,
 }
 
@@ -123,7 +124,7 @@ impl Watch {
             called: AtomicBool::new(false),
             rest: Mutex::default(),
             verdict: AtomicU8::new(Verdict::None as u8),
-            draining: AtomicBool::new(false),
+            draining_since: AtomicU64::new(0),
             reset: AtomicBool::new(false),
         }
     }
@@ -349,14 +350,25 @@ impl Watch {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining_since.load(Relaxed) != 0
     }
 
-    /// Has the connection close as soon as it is idle.
+    /// Has the connection end once it has been idle for a moment.
     pub(super) fn drain(&self) {
-        if !self.draining.swap(true, Relaxed) {
+        if !self.is_draining() {
+            self.draining_since.store(self.clock.now(), Relaxed);
             self.rouse();
         }
+    }
+
+    /// Whether the client owes nothing and is owed nothing.
+    pub(super) fn is_resting(&self) -> bool {
+        self.is(Phase::New) || self.is(Phase::Idle)
+    }
+
+    /// Takes back what was decided of a connection at rest that is so no longer.
+    pub(super) fn spare(&self) {
+        self.verdict.store(Verdict::None as u8, Relaxed);
     }
 
     /// Has the connection do what `verdict` says.
