@@ -17,7 +17,7 @@
 //! A module imports only from those to its right; a test reads the `use` lines and holds them to
 //! it.
 //!
-//! `main → cli → demo → app → config → {admin, proxy} → token → {server, net} → {shutdown,
+//! `main → cli → demo → app → config → {admin, proxy} → token → {server, net} → {shutdown, stream,
 //! telemetry} → vocab`
 //!
 //! ## What must never happen
@@ -51,6 +51,7 @@ pub mod net;
 pub mod server;
 
 pub mod shutdown;
+pub mod stream;
 pub mod telemetry;
 
 pub mod vocab;

@@ -17,9 +17,6 @@ use super::stream::Stream;
 use super::watch::{Verdict, Watch, poll_verdict};
 use crate::telemetry::metrics::Metrics;
 
-/// What is read at a time where there are many connections.
-const SMALL_READ: usize = 8 * 1024;
-
 /// What is read at once of a connection's beginning.
 const FIRST_READ: usize = 4 * 1024;
 
@@ -264,12 +261,7 @@ impl AsyncRead for Socket {
         }
         let before = buffer.filled().len();
         let outcome = if self.watch.is_crowded() {
-            let mut scratch = [const { MaybeUninit::uninit() }; SMALL_READ];
-            let room = buffer.remaining().min(SMALL_READ);
-            let mut small = ReadBuf::uninit(&mut scratch[..room]);
-            let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut small);
-            buffer.put_slice(small.filled());
-            outcome
+            self.stream.poll_read_little(cx, buffer)
         } else {
             Pin::new(&mut self.stream).poll_read(cx, buffer)
         };

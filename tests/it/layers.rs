@@ -12,7 +12,7 @@ const ORDER: [&[&str]; 9] = [
     &["admin", "proxy"],
     &["token"],
     &["server", "net"],
-    &["shutdown", "telemetry"],
+    &["shutdown", "stream", "telemetry"],
     &["vocab"],
 ];
 
