@@ -143,6 +143,11 @@ fn others(head: &Parts) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let lines = head.headers.iter().filter(move |(name, _)| overrides(name));
     let pairs = head.uri.query().unwrap_or_default().split(['&', ';']);
     let params = pairs.filter_map(|pair| {
+        if !pair.contains(['%', '+']) {
+            let (name, value) = pair.split_once('=')?;
+            return target::may_name(name.as_bytes(), OVERRIDING)
+                .then_some(Cow::Borrowed(value.as_bytes()));
+        }
         let pair: Vec<u8> = percent_decode_str(&pair.replace('+', " ")).collect();
         let end = pair.iter().position(|b| *b == b'=')?;
         target::may_name(&pair[..end], OVERRIDING).then(|| Cow::Owned(pair[end + 1..].to_vec()))

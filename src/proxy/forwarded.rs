@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
+use super::headers::is_client_address;
 use crate::server::{Ends, Peer};
 use crate::vocab::{Mistake, Placeholder, scalar};
 
@@ -63,7 +64,7 @@ impl Forwarded {
     /// Whether a trusted proxy's field of this name is added to, or kept. There is more that only
     /// it knows: the port, the beginning of the path, the client's certificate.
     fn continues(self, name: &HeaderName) -> bool {
-        self.has_x() && name.as_str().starts_with("x-forwarded-")
+        self.has_x() && (name.as_str().starts_with("x-forwarded-") || is_client_address(name))
             || self.has_standard() && *name == FORWARDED
     }
 }
@@ -238,7 +239,7 @@ mod tests {
         headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
     }
 
-    const CLAIMS: [(&str, &str); 8] = [
+    const CLAIMS: [(&str, &str); 13] = [
         ("x-forwarded-for", "1.1.1.1"),
         ("x-forwarded-for", "2.2.2.2"),
         ("x-forwarded-proto", "https"),
@@ -247,7 +248,13 @@ mod tests {
         ("forwarded", "for=4.4.4.4"),
         ("x-forwarded-port", "8443"),
         ("x-forwarded-client-cert", "Hash=5"),
+        ("cf-connecting-ip", "5.5.5.5"),
+        ("fastly-client-ip", "5.5.5.5"),
+        ("true-client-ip", "5.5.5.5"),
+        ("x-client-ip", "5.5.5.5"),
+        ("x-cluster-client-ip", "5.5.5.5"),
     ];
+    const ADDRESSES: &[(&str, &str)] = CLAIMS.split_at(8).1;
 
     #[test]
     fn a_strangers_words_are_replaced_p3() {
@@ -258,6 +265,9 @@ mod tests {
         assert_eq!(all(&headers, "forwarded"), ["for=192.0.2.1;proto=http"]);
         for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-client-cert"] {
             assert!(!headers.contains_key(name), "{name}");
+        }
+        for (name, _) in ADDRESSES {
+            assert!(!headers.contains_key(*name), "{name}");
         }
     }
 
@@ -272,6 +282,9 @@ mod tests {
             assert_eq!(all(&headers, "x-forwarded-port"), ["8443"]);
             assert_eq!(all(&headers, "x-forwarded-client-cert"), ["Hash=5"]);
             assert!(!headers.contains_key("x-real-ip"));
+            for (name, value) in ADDRESSES {
+                assert_eq!(all(&headers, name), [*value]);
+            }
         }
         // An IPv4 client is one over a socket for both kinds, too.
         let headers = told("true", &["10.0.0.0/8"], "::ffff:10.1.2.3", &CLAIMS[..1]);

@@ -320,6 +320,7 @@ fn is_forbidden(folded: &str) -> bool {
         || folded.starts_with("x-forwarded-")
             && !["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"].contains(&folded)
         || ["upgrade", "transfer-encoding", "forwarded", "x-real-ip", "expect"].contains(&folded)
+        || ["cf-connecting-ip", "true-client-ip", "x-client-ip"].contains(&folded)
 }
 
 fn request(head: &mut Parts, route: &super::route::Route, before: &Parts) {

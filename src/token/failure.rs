@@ -190,7 +190,7 @@ impl Reason {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Resolve | Self::Connect | Self::Timeout | Self::Broken => {
-                "check that the issuer is up and its URL right; bearerd goes on trying"
+                "check that the issuer is up and its URL right; `bearerd run` goes on trying"
             }
             Self::TlsExpired => {
                 "the issuer's certificate must be renewed, or this machine's clock set"
@@ -199,7 +199,7 @@ impl Reason {
             Self::TlsUntrusted => "name the issuer's certificate authority by `tls: {ca_file: ..}`",
             Self::Tls => "check what TLS versions the issuer speaks; 1.2 or later is needed",
             Self::RateLimited => "the issuer asks to slow down; bearerd does",
-            Self::ServerError => "the issuer has a fault of its own; bearerd goes on trying",
+            Self::ServerError => "the issuer has a fault of its own; `bearerd run` goes on trying",
             Self::Redirect => {
                 "configure the final URL, often one with or without a slash at its end"
             }

@@ -22,7 +22,7 @@ use hyper::ext::ReasonPhrase;
 
 pub(super) use self::outbound::{Outbound, Sink, Stripped, vacant};
 use self::rules::{Cookies, Fate, is_forwarding, is_hop_by_hop};
-pub(super) use self::rules::{Rules, Via, is_read_as};
+pub(super) use self::rules::{Rules, Via, is_client_address, is_read_as};
 pub(super) use self::survey::Survey;
 use super::refusal::Refusal;
 use super::{cors, hops};

@@ -266,9 +266,24 @@ pub(super) fn is_forwarding(name: &HeaderName) -> bool {
     if *name == header::FORWARDED {
         return true;
     }
+    if is_client_address(name) {
+        return true;
+    }
     let Some(rest) = name.as_str().strip_prefix("x-") else { return false };
     match rest.strip_prefix("forwarded") {
         Some(kind) => kind.is_empty() || kind.starts_with('-'),
         None => matches!(rest, "real-ip" | "original-url" | "rewrite-url"),
     }
+}
+
+/// Fields in which this or that network tells servers the client's address.
+pub(in super::super) fn is_client_address(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "cf-connecting-ip"
+            | "fastly-client-ip"
+            | "true-client-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+    )
 }

@@ -227,6 +227,21 @@ fn the_client_is_named_by_its_socket_and_not_by_itself() {
 }
 
 #[test]
+fn no_network_is_believed_to_have_named_the_client_s47() {
+    for name in [
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "true-client-ip",
+        "true_client_ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+    ] {
+        assert!(!sent(&[(name, "1.2.3.4")]).contains_key(name), "{name}");
+    }
+    assert!(sent(&[("client-ip-count", "1")]).contains_key("client-ip-count"));
+}
+
+#[test]
 fn te_trailers_goes_on_as_an_option_of_our_connection() {
     let headers = sent(&[("te", "deflate, Trailers"), ("connection", "te, close")]);
     assert_eq!(all(&headers, "te"), ["trailers"]);
