@@ -85,7 +85,8 @@ def bearerd():
     if path := os.environ.get("BEARERD_BIN"):
         if not os.access(path, os.X_OK):
             fail("BEARERD_BIN names no program")
-        return path
+        # Absolute, as what looks at the process names it.
+        return str(Path(path).resolve())
     root = BENCH.parent
     say("building bearerd")
     if subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=root).returncode:
