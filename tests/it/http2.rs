@@ -450,6 +450,23 @@ fn draining_tells_the_client_and_lets_streams_finish_p38() {
     sidecar.await_metric("bearerd_connections", 0.0);
 }
 
+/// A client that has been at rest for long has sent it before it could have known.
+#[test]
+fn a_request_that_crosses_our_goaway_is_answered_p38() {
+    let upstream = Upstream::ok();
+    let sidecar = Sidecar::before(&upstream);
+    let mut client = Framed::connect(sidecar.address);
+    client.until(SETTINGS);
+    // For longer than a connection may linger that has been told.
+    std::thread::sleep(Duration::from_millis(1200));
+    sidecar.shutdown.drain();
+    assert_eq!(client.until(GOAWAY).payload[..4], [0x7f, 0xff, 0xff, 0xff], "not the last word");
+    client.request(1, &PLAIN);
+    assert_eq!(client.until(HEADERS).stream, 1);
+    assert_eq!(client.until(GOAWAY).payload[..4], [0, 0, 0, 1]);
+    assert_eq!(client.next(), None);
+}
+
 #[test]
 fn streams_beyond_the_limit_are_refused_and_idle_connections_told() {
     let upstream = Upstream::ok();

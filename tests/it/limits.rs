@@ -180,6 +180,56 @@ fn a_client_that_takes_little_is_not_one_that_takes_nothing_p13() {
     assert!(count > SIZE, "{count}");
 }
 
+/// Takes an answer of `SIZE` bytes, the last of them slowly, and has `then` done before those. True
+/// if all came.
+fn takes_its_time_for_the_end(sidecar: &Sidecar, then: impl FnOnce()) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&sidecar.address.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut buffer = [0; 2048];
+    let mut take = || stream.read(&mut buffer).expect("no reset");
+    let mut count = 0;
+    while count < LONG - 250_000 {
+        count += take();
+    }
+    then();
+    while count < LONG {
+        match take() {
+            0 => return false,
+            some => count += some,
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    true
+}
+
+/// So long that its end stays with us for a while, in buffers.
+const LONG: usize = 1 << 20;
+
+fn long() -> Upstream {
+    Upstream::run(|conversation| {
+        conversation.request()?;
+        conversation.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n"))?;
+        conversation.send(vec![7; LONG])
+    })
+}
+
+/// The upstream is through with it, and hyper too.
+#[test]
+fn the_end_of_an_answer_that_a_client_takes_slowly_is_not_idleness_p13() {
+    let sidecar = Sidecar::limited(&long(), "idle: 100ms");
+    assert!(takes_its_time_for_the_end(&sidecar, || {}));
+}
+
+#[test]
+fn the_end_of_an_answer_that_a_client_takes_slowly_is_under_way_when_draining_begins() {
+    let sidecar = Sidecar::before(&long());
+    assert!(takes_its_time_for_the_end(&sidecar, || sidecar.shutdown.drain()));
+    sidecar.await_metric("bearerd_connections", 0.0);
+}
+
 #[test]
 fn connections_beyond_the_limit_are_answered_503() {
     let upstream = Upstream::ok();

@@ -20,8 +20,7 @@ impl Watch {
             return Verdict::Close;
         }
         let source_limit = Duration::from_millis(self.source_limit.load(Relaxed));
-        let is_blocked = self.write_since.load(Relaxed) != 0;
-        if !is_blocked && over(self.source_since.load(Relaxed), source_limit) {
+        if !self.is_blocked() && over(self.source_since.load(Relaxed), source_limit) {
             return Verdict::SourceTooSlow;
         }
         let since = self.phase_since.load(Relaxed);
@@ -37,12 +36,20 @@ impl Watch {
         if self.is(Phase::Streams) {
             return self.judge_silence(limits.silence.0, over);
         }
+        if self.is_blocked() && (self.is(Phase::Idle) || self.is(Phase::Quiet)) {
+            // The end of an answer is on its way, for which the client has `write_idle`.
+            return Verdict::None;
+        }
+        let parting = since.max(self.draining_since.load(Relaxed));
         let (since, limit) = if self.is_draining() && self.is_resting() {
-            (since.max(self.draining_since.load(Relaxed)), PARTING)
+            (parting, PARTING)
         } else if self.is(Phase::New) {
             (since, limits.head.0)
         } else if self.is(Phase::Idle) || self.is(Phase::Quiet) && !self.is_draining() {
             (since, limits.idle.0)
+        } else if self.is(Phase::Quiet) {
+            // By its PING the client says that it knows of the end; this is for one that does not.
+            (parting, LINGER)
         } else {
             (since, LINGER)
         };

@@ -194,7 +194,7 @@ impl Watch {
             self.enter(Phase::Head);
         } else if self.body.load(Relaxed) == BodyState::Whole as u8 {
             self.read_ahead.store(true, Relaxed);
-        } else if self.write_since.load(Relaxed) != 0 {
+        } else if self.is_blocked() {
             // Who sends is there, and may read what it has not taken yet once it has sent all.
             self.write_since.store(self.clock.now(), Relaxed);
         }
@@ -211,6 +211,10 @@ impl Watch {
     pub(super) fn sent(&self) {
         if self.write_since.swap(0, Relaxed) != 0 {
             self.restart_source();
+            if self.is(Phase::Idle) || self.is(Phase::Quiet) {
+                // It rests from here on, and not since the end of its answer went to a buffer.
+                self.phase_since.store(self.clock.now(), Relaxed);
+            }
             self.room.wake();
         }
     }
@@ -218,7 +222,7 @@ impl Watch {
     /// Ready while the client takes bytes. What it does not take is better left with whoever makes
     /// it: a thousand slow readers would have us hold all that our buffers can (S37).
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.write_since.load(Relaxed) == 0 {
+        if !self.is_blocked() {
             return Poll::Ready(());
         }
         self.room.register(cx.waker());
@@ -232,9 +236,14 @@ impl Watch {
 
     /// The client takes no more bytes.
     pub(super) fn blocked(&self) {
-        if self.write_since.load(Relaxed) == 0 {
+        if !self.is_blocked() {
             self.write_since.store(self.clock.now(), Relaxed);
         }
+    }
+
+    /// Whether there is something that the client has yet to take.
+    fn is_blocked(&self) -> bool {
+        self.write_since.load(Relaxed) != 0
     }
 
     /// The connection speaks HTTP/2, and has streams or none.
@@ -283,7 +292,7 @@ impl Watch {
     /// Whether an answer of the server's own may be written past hyper: part of a head has
     /// arrived and no earlier answer is unsent.
     pub(super) fn may_speak(&self) -> bool {
-        self.is(Phase::Head) && self.write_since.load(Relaxed) == 0
+        self.is(Phase::Head) && !self.is_blocked()
     }
 
     /// A request's head is complete.
@@ -363,7 +372,7 @@ impl Watch {
 
     /// Whether the client owes nothing and is owed nothing.
     pub(super) fn is_resting(&self) -> bool {
-        self.is(Phase::New) || self.is(Phase::Idle)
+        (self.is(Phase::New) || self.is(Phase::Idle)) && !self.is_blocked()
     }
 
     /// Takes back what was decided of a connection at rest that is so no longer.
