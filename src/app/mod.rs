@@ -45,7 +45,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is taken or not ours.
-    #[error("cannot listen at {address}: {source}; choose another address for `{key}`")]
+    #[error(
+        "cannot listen at {address}: {source}; choose another address for `{key}` (or by `--{key}`)"
+    )]
     Bind {
         /// The key of the configuration.
         key: &'static str,
@@ -165,7 +167,7 @@ pub fn run_then(
             let listener = admin_listener.try_clone().map_err(StartError::Thread)?;
             drop(tokens.spawn(worker.serve(vec![listener], Arc::clone(&admin))));
         }
-        tracing::info!("listening proxy={} admin={}", bound.proxy, bound.admin);
+        tracing::info!(proxy = %bound.proxy, admin = %bound.admin, "listening");
         listening(bound.clone());
         manager.ready(&bound);
         if let Some(certificates) = certificates {

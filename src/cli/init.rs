@@ -21,7 +21,7 @@ use self::google::Wanted;
 use self::provider::Provider;
 use super::{BAD_CONFIG, complain, print, tell};
 use crate::config::{self, Overrides};
-use crate::vocab::{HttpUrl, Secret};
+use crate::vocab::{HttpUrl, Mistake, Problem, Secret};
 
 /// The arguments of `bearerd init`.
 #[derive(Debug, Args)]
@@ -148,8 +148,7 @@ impl Init {
         let plan = Plan { provider: self.provider, source, upstream };
         let text = compose::configuration(&plan);
         let loaded = config::parse(&text, Overrides::default()).map_err(|problems| {
-            let file = self.output.display().to_string();
-            let told = problems.sorted().iter().map(|problem| problem.render(&file)).collect();
+            let told = problems.sorted().iter().map(|problem| unsound(&text, problem)).collect();
             Fault::Usage(told)
         })?;
         if to_stdout {
@@ -226,7 +225,10 @@ impl Init {
             (client && of_password && self.password_file.is_none(), "--password-file"),
             (client && of_refresh && self.refresh_token_file.is_none(), "--refresh-token-file"),
             (!client && self.service_account_file.is_none(), "--service-account-file"),
-            (self.wants_scope() && self.scope.is_empty(), "--scope"),
+            (
+                self.wants_scope() && self.scope.is_empty(),
+                if client { "--scope" } else { "--scope or --audience" },
+            ),
             (self.provider.wants_audience() && self.audience.is_none(), "--audience"),
             (self.upstream.is_none(), "--upstream"),
         ];
@@ -376,6 +378,15 @@ impl Init {
             plan.upstream
         )
     }
+}
+
+/// What is wrong with a configuration that is therefore not written, by its line.
+fn unsound(text: &str, problem: &Problem) -> String {
+    let line = problem.place.and_then(|place| usize::try_from(place.line).ok());
+    let line = line.and_then(|line| text.lines().nth(line.saturating_sub(1))).unwrap_or_default();
+    let Mistake { what, hint } = &problem.mistake;
+    let hint = hint.iter().map(|hint| format!("\n    hint: {hint}")).collect::<String>();
+    format!("nothing is written, since `{}` would not do: {what}{hint}", line.trim())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Fault> {

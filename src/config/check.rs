@@ -53,17 +53,17 @@ pub(super) fn check(config: Config, mut problems: Problems) -> Result<Loaded, Pr
 /// Every secret can be read now. A secret that vanishes later is another matter: the last good
 /// value is kept.
 fn secrets(config: &Config, plans: &[Plan], warnings: &mut Vec<String>, problems: &mut Problems) {
-    const HINT: &str = "create it, or name the place where it is";
     let mut guarded = Vec::new();
     for secret in plans.iter().flat_map(|plan| plan.source.secrets()) {
-        if let Err(failure) = secret.read() {
-            problems.add(secret.place(), Mistake::new(failure.detail).hint(HINT));
+        // The first is what is kept where the secret vanishes, the second says what is wrong.
+        if let (Err(_), Err(error)) = (secret.read(), secret.source().read()) {
+            problems.add(secret.place(), Mistake::from(error));
         }
         guarded.push((secret.source(), secret.place()));
     }
     if let Some(caller) = &config.caller {
         if let Err(error) = caller.secret.read() {
-            problems.add(caller.secret.place, Mistake::from(error).hint(HINT));
+            problems.add(caller.secret.place, Mistake::from(error));
         }
         guarded.push((&caller.secret.value, caller.secret.place));
     }
@@ -277,6 +277,19 @@ fn states(config: &Config, plans: &[Plan], problems: &mut Problems) {
     for plan in plans {
         let file = plan.source.state().and_then(Store::file);
         let Some(path) = file.map(StateFile::path) else { continue };
+        if let Some(missing) = file.map(StateFile::directory).filter(|place| !place.is_dir()) {
+            let what = format!(
+                "the directory {} of the state file of `{}` is not there",
+                missing.display(),
+                plan.name
+            );
+            problems.add(
+                config.tokens[&plan.name].place,
+                Mistake::new(what).hint(
+                    "create or mount it: a refresh token that is kept nowhere is lost at the end",
+                ),
+            );
+        }
         if let Some(other) = known.insert(path, &plan.name) {
             let what = format!("`{}` and `{other}` keep their state in the same file", plan.name);
             problems.add(

@@ -32,7 +32,8 @@ fn mistake(error: &Error) -> Mistake {
         Error::Unexpected { expected: wanted, .. } => expected(structure(wanted)),
         Error::NullIntoString { .. } => no_text(),
         Error::InvalidScalar { ty, .. } => expected_type(ty),
-        Error::Eof { .. } => Mistake::new("the file ends too early"),
+        Error::Eof { .. } => Mistake::new("the file ends too early")
+            .hint("an empty one is none; the least is a route: `routes: [{upstream: https://..}]`"),
         Error::MultipleDocuments { .. } => {
             Mistake::new("the file holds more than one YAML document")
                 .hint("remove the line `---` and what follows")
@@ -47,12 +48,26 @@ fn mistake(error: &Error) -> Mistake {
 fn unparsable(words: &str) -> Mistake {
     let words = words.rsplit_once(" at line ").map_or(words, |(words, _)| words);
     let mistake = Mistake::new(words);
-    if words.contains("mapping values are not allowed") {
-        mistake.hint("put a text that holds `: `, or ends in `:`, in quotes")
-    } else {
-        mistake
+    let hints = [
+        ("mapping values are not allowed", "put a text that holds `: `, or ends in `:`, in quotes"),
+        (
+            "did not find expected ','",
+            "within `{..}` and `[..]` put a text that holds `${` in quotes",
+        ),
+        ("did not find expected key", INDENT),
+        ("did not find expected '-'", INDENT),
+        ("intercepting the multiline text", INDENT),
+        ("tabs disallowed", "indent by spaces"),
+        ("unexpected character", "put a text that begins with it in quotes"),
+    ];
+    match hints.iter().find(|(part, _)| words.contains(part)) {
+        Some((_, hint)) => mistake.hint(*hint),
+        None => mistake,
     }
 }
+
+const INDENT: &str =
+    "look at the indentation here and above: the keys of one map begin in the same column";
 
 /// A key that must be there is not.
 pub(super) fn missing(field: &str) -> Mistake {
@@ -71,7 +86,12 @@ pub(super) fn none_of(names: &[&str]) -> Mistake {
 
 /// Another value is wanted.
 pub(super) fn expected(wanted: &str) -> Mistake {
-    Mistake::new(format!("expected {wanted}"))
+    let mistake = Mistake::new(format!("expected {wanted}"));
+    match wanted {
+        "a map" => mistake.hint("write lines of `key: value`, with a blank behind the colon"),
+        "a list" => mistake.hint("write `[..]`, or lines that begin with `- `"),
+        _ => mistake,
+    }
 }
 
 /// A single value of another of serde's types is wanted.

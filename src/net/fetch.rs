@@ -45,8 +45,15 @@ pub enum FetchFault {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// The deadline passed after the request had begun.
-    #[error("no complete answer within {0:?}")]
+    #[error("no complete answer within {:?}", to_the_millisecond(*.0))]
     Timeout(Duration),
+}
+
+/// What is left of a deadline falls short of it by what was done before.
+fn to_the_millisecond(span: Duration) -> Duration {
+    Duration::from_millis(
+        (span + Duration::from_micros(500)).as_millis().try_into().unwrap_or(u64::MAX),
+    )
 }
 
 impl FetchFault {
@@ -117,4 +124,16 @@ async fn exchange(
     .await;
     driver.abort();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_told_as_it_was_set() {
+        let told = |nanos| FetchFault::Timeout(Duration::from_nanos(nanos)).to_string();
+        assert_eq!(told(9_999_991_620), "no complete answer within 10s");
+        assert_eq!(told(249_990_000), "no complete answer within 250ms");
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::format::{Format as Lines, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -42,11 +42,28 @@ pub enum Format {
 pub fn init(format: Format) {
     let terminal = io::stderr().is_terminal() && format == Format::Text;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let chosen = std::env::var("RUST_LOG").ok().and_then(|chosen| chosen.parse().ok());
-    let filter = chosen.unwrap_or_else(|| usual(terminal));
+    let wanted = std::env::var("RUST_LOG").ok();
+    let chosen = chosen(wanted.as_deref());
+    let unread = chosen.is_err();
+    let filter = chosen.ok().flatten().unwrap_or_else(|| usual(terminal));
     let subscriber = subscriber(format, terminal, terminal && colours, filter, io::stderr);
     // Whoever was first has set it up.
     drop(tracing::subscriber::set_global_default(subscriber));
+    if unread {
+        tracing::warn!(
+            "RUST_LOG cannot be read and is passed over; it is a list such as \
+             `info,bearerd::access=debug`"
+        );
+    }
+}
+
+/// What `RUST_LOG` chooses. Empty, as a manifest that fills in nothing leaves it, it chooses nothing:
+/// silence is `off`.
+fn chosen(wanted: Option<&str>) -> Result<Option<Targets>, ParseError> {
+    match wanted.map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(wanted) => wanted.parse().map(Some),
+    }
 }
 
 fn subscriber(
@@ -294,5 +311,15 @@ mod tests {
     fn times_and_sizes_are_short() {
         assert_eq!([time(0.000_2), time(0.25), time(2.0)], ["0.2 ms", "250 ms", "2.0 s"]);
         assert_eq!([size(7), size(1536), size(3 << 20)], ["7 B", "1.5 KiB", "3.0 MiB"]);
+    }
+
+    #[test]
+    fn an_empty_choice_is_none_and_an_unreadable_one_is_told() {
+        for none in [None, Some(""), Some(" ")] {
+            assert_eq!(chosen(none).unwrap(), None, "{none:?}");
+        }
+        let silent = Targets::new().with_default(LevelFilter::OFF);
+        assert_eq!(chosen(Some("off")).unwrap(), Some(silent));
+        assert!(chosen(Some("info,bearerd=deubg")).is_err());
     }
 }

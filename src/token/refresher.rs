@@ -69,6 +69,8 @@ pub(super) struct Refresher {
     retired: Vec<(Moment, Arc<Grant>)>,
     /// That the issuer does not say a value's type is told once.
     told_untyped: bool,
+    /// Whether there was a usable value when a failure was last told.
+    told_usable: bool,
     /// Grants whose refresh tokens an initial grant has left behind, to be withdrawn at the end.
     left: VecDeque<Arc<Grant>>,
 }
@@ -118,6 +120,7 @@ impl Refresher {
             awaited: None,
             retired: Vec::new(),
             told_untyped: false,
+            told_usable: false,
             left: VecDeque::new(),
         }
     }

@@ -7,8 +7,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
@@ -151,7 +151,7 @@ impl SecretRef {
             _ if mode & 0o002 != 0 => Exposure::Writable,
             // How Kubernetes mounts a secret for a Pod's `fsGroup`.
             0o440 => Exposure::None,
-            _ if mode & 0o044 != 0 => Exposure::Readable,
+            _ if mode & 0o044 != 0 && !is_of_kubelet(path) => Exposure::Readable,
             _ => Exposure::None,
         }
     }
@@ -175,6 +175,12 @@ impl SecretRef {
             Self::Env(name) => format!("environment variable {name}"),
         }
     }
+}
+
+/// Whether the kubelet has put the file there: it keeps what it mounts behind a link of this name,
+/// and lets everybody read it unless told otherwise, which is the processes of the container alone.
+fn is_of_kubelet(file: &Path) -> bool {
+    file.parent().is_some_and(|directory| directory.join("..data").is_symlink())
 }
 
 /// Editors add a newline and sometimes a byte order mark; neither is part of a secret.
@@ -264,7 +270,16 @@ impl JsonSchema for SecretRef {
 
 impl From<SecretError> for Mistake {
     fn from(error: SecretError) -> Self {
-        Self::new(error.to_string())
+        let what = error.to_string();
+        Self::new(what).hint(match error {
+            SecretError::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                "let the user of this process read it"
+            }
+            SecretError::Read { .. } => "create it, or name the place where it is",
+            SecretError::Unset(_) => "set it before you start bearerd, or name another one",
+            SecretError::Empty(_) => "put the secret there",
+            SecretError::Large(_) | SecretError::NotText(_) => "name what holds the secret alone",
+        })
     }
 }
 

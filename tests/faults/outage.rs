@@ -27,6 +27,26 @@ fn an_outage_that_ends_before_the_guard_is_not_noticed_f4() {
     assert!((1.0..=6.0).contains(&tries), "{tries} tries");
 }
 
+#[test]
+fn the_log_warns_of_an_outage_and_once_more_when_it_costs_the_token_f5() {
+    let (issuer, upstream) = (Issuer::giving(3.0), Upstream::ok());
+    let relay = Relay::before(issuer.address);
+    let sidecar = Sidecar::simple(&relay.url(), &upstream);
+    sidecar.await_ready();
+    relay.down();
+    let warned = |usable: &str| {
+        let log = sidecar.log();
+        let of_it = |line: &&str| line.contains("WARN") && line.contains("token not obtained");
+        log.lines().filter(of_it).filter(|line| line.contains(usable)).count()
+    };
+    eventually("a warning of the loss", || warned("usable=false") == 1);
+    assert_eq!(warned("usable=true"), 1, "{}", sidecar.log());
+    let tried = || sidecar.failures("connect");
+    let before = tried();
+    eventually("another failure", || tried() > before);
+    assert_eq!(warned("usable=false"), 1, "{}", sidecar.log());
+}
+
 /// F5 at a fifth: the outage outlives the token.
 #[test]
 fn an_outage_that_outlives_the_token_refuses_and_never_sends_an_expired_one_f5() {

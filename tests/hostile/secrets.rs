@@ -307,6 +307,32 @@ fn a_secret_that_everybody_can_write_is_refused_and_one_that_others_read_is_told
 }
 
 #[test]
+fn what_the_kubelet_mounts_is_not_told_as_readable_by_others_s34() {
+    let place = directory("kubelet");
+    let files = place.join("..2026_01_01");
+    fs::create_dir_all(&files).unwrap();
+    fs::write(files.join("secret"), "canary-kubelet").unwrap();
+    fs::set_permissions(files.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::symlink("..2026_01_01", place.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/secret", place.join("secret")).unwrap();
+    let file = place.join("kubelet.yaml");
+    let yaml = format!(
+        "tokens: {{t: {{value: {{from: {{file: {}}}}}}}}}\nroutes: [{{upstream: 'https://a.example', inject: {{X: '${{t}}'}}}}]\n",
+        place.join("secret").display()
+    );
+    fs::write(&file, yaml).unwrap();
+    let check = || {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_bearerd"));
+        let output = check.args(["check", "--config"]).arg(&file).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = check();
+    assert!(code == Some(0) && !text.contains("by others"), "{text}");
+    fs::set_permissions(files.join("secret"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(check().0, Some(64), "one that everybody can write is refused there too");
+}
+
+#[test]
 fn the_keys_of_all_tls_are_secrets_too_s34() {
     let place = directory("tls-modes");
     let pair = rcgen::KeyPair::generate().unwrap();

@@ -281,7 +281,7 @@ fn run_refuses_a_bad_file_as_check_does_and_a_taken_address_with_1() {
     assert!(stderr(&output).contains(&address));
 }
 
-/// The example with its secrets in a directory of this name.
+/// The example with its secrets and its state in a directory of this name.
 fn example(name: &str) -> String {
     let path = directory(name);
     for name in ["client-secret", "password", "refresh-token", "service-account-token", "caller"] {
@@ -300,7 +300,9 @@ fn example(name: &str) -> String {
     for name in ["client.key", "listener.key"] {
         fs::write(path.join(name), key.serialize_pem()).unwrap();
     }
-    include_str!("../../config.example.yaml").replace("/run/secrets/idp", path.to_str().unwrap())
+    let path = path.to_str().unwrap();
+    let example = include_str!("../../config.example.yaml");
+    example.replace("/run/secrets/idp", path).replace("/var/lib/bearerd", path)
 }
 
 #[test]

@@ -87,6 +87,9 @@ fn where_nobody_can_be_asked_everything_missing_is_told_at_once() {
         assert!(told.contains(flag), "no {flag} in {told}");
     }
     assert!(told.contains("--audience is missing") && told.contains("--upstream is missing"));
+    let google = init(&directory).args(["--provider", "google"]).output().unwrap();
+    let told = text(&google.stderr);
+    assert!(told.contains("--scope or --audience is missing"), "{told}");
     assert!(!directory.join("bearerd.yaml").exists());
 }
 
@@ -97,7 +100,9 @@ fn a_bad_answer_is_told_as_any_mistake_and_nothing_is_written() {
     arguments[7] = "http://api.example.com";
     let output = init(&directory).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
-    assert!(text(&output.stderr).contains("plain text"), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(told.contains("nothing is written") && told.contains("`upstream: "), "{told}");
+    assert!(told.contains("plain text") && told.contains("hint: "), "{told}");
     assert!(!directory.join("bearerd.yaml").exists());
 }
 

@@ -1,7 +1,7 @@
 //! How clients reach the listener other than by plain TCP: TLS and Unix sockets.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -346,4 +346,23 @@ fn a_slow_client_is_given_up_over_tls_too() {
     let mut some = [0; 16];
     tls.read_exact(&mut some).unwrap();
     eventually(|| secure.process.metric("bearerd_connections ") < 0.5, || secure.process.log());
+}
+
+#[test]
+fn the_json_log_has_where_it_listens_in_fields_and_an_empty_choice_silences_nothing() {
+    let config = file("json", "routes: [{upstream: 'https://a.example'}]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+    command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
+    command.arg("--config").arg(&config).env_clear().env("RUST_LOG", "");
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["message"], "listening", "{line}");
+    for key in ["proxy", "admin"] {
+        let address: std::net::SocketAddr = line[key].as_str().unwrap().parse().unwrap();
+        assert_ne!(address.port(), 0, "{line}");
+    }
 }

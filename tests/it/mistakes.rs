@@ -198,3 +198,68 @@ fn no_text_is_too_long_or_too_deep_to_be_searched() {
         (1..40).map(|n| format!("  - &a{n} [*a{}, *a{}]\n", n - 1, n - 1)).collect();
     assert!(!problems(&format!("via: []\nroutes:\n  - &a0 [5]\n{doubled}")).is_empty());
 }
+
+#[test]
+fn what_people_do_to_yaml_is_told_with_what_to_do() {
+    let hints = [
+        (
+            "tokens:\n  api:\n    oauth2:\n      token_url: https://a\n     client_id: a\n",
+            "same column",
+        ),
+        ("routes:\n  - upstream: https://a.example\n  inject: {X: y}\n", "same column"),
+        (
+            "routes:\n  - upstream: https://a.example\n    inject: {X: Bearer ${api}, Y: z}\n",
+            "in quotes",
+        ),
+        ("routes:\n  - upstream: https://a.example\n    inject:\n\tX: y\n", "spaces"),
+        ("routes:\n  - upstream: https://a.example\n    name: @a\n", "in quotes"),
+        ("routes:\n  upstream: https://a.example\n", "begin with `- `"),
+        (
+            "tokens:\n  api:\n    oauth2:\n      token_url:https://a\nroutes: []\n",
+            "behind the colon",
+        ),
+        ("# nothing\n", "the least"),
+    ];
+    for (text, hint) in hints {
+        let problems = problems(text);
+        let told = |problem: &Problem| problem.mistake.hint.iter().any(|told| told.contains(hint));
+        assert!(problems.iter().any(told), "no {hint} in {problems:?} of {text}");
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_told_with_what_to_do_about_it() {
+    let place = std::env::temp_dir().join(format!("bearerd-unread-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("empty"), "\n").unwrap();
+    std::fs::write(place.join("binary"), [0xff, 0xfe]).unwrap();
+    let file = |name: &str| format!("file: {}", place.join(name).display());
+    for (from, hint) in [
+        ("env: BEARERD_TEST_NEVER_SET".to_owned(), "set it before"),
+        (file("missing"), "create it"),
+        (file("empty"), "put the secret there"),
+        (file("binary"), "the secret alone"),
+    ] {
+        let problems =
+            problems(&format!("tokens: {{t: {{value: {{from: {{{from}}}}}}}}}\nroutes: []\n"));
+        let told = |problem: &Problem| problem.mistake.hint.iter().any(|told| told.contains(hint));
+        assert!(problems.iter().any(told), "no {hint} in {problems:?}");
+    }
+    std::fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn a_state_file_whose_directory_is_not_there_is_a_mistake_of_the_configuration() {
+    let text = |path: &str| {
+        format!(
+            "tokens: {{t: {{oauth2: {{token_url: 'https://a.example', grant: refresh_token, \
+             client_id: a, refresh_token: {{env: PATH}}, state: {{file: {path}}}}}}}}}\n\
+             routes: [{{upstream: 'https://b.example'}}]\n"
+        )
+    };
+    let problems = problems(&text("/no-such-volume/state.json"));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].mistake.what.contains("/no-such-volume"), "{problems:?}");
+    assert!(problems[0].place.is_some());
+    assert!(parse(&text("state.json"), Overrides::default()).is_ok(), "the working directory is");
+}

@@ -10,8 +10,8 @@ use super::Refresher;
 use crate::vocab::Moment;
 
 impl Refresher {
-    /// Loud only when the reason is another one than before.
-    pub(super) fn tell_failure(&self, failure: &Failure, usable: bool, retry_in: Duration) {
+    /// Loud only when the reason is another one than before, or when it now costs requests.
+    pub(super) fn tell_failure(&mut self, failure: &Failure, usable: bool, retry_in: Duration) {
         let failures = self.schedule.failures();
         self.handle.metrics().consecutive_failures.set(failures.into());
         self.handle.tell(|report| {
@@ -19,11 +19,12 @@ impl Refresher {
             report.consecutive_failures = failures;
         });
         let changed = self.failure.as_ref().is_none_or(|last| last.reason != failure.reason);
+        let lost = std::mem::replace(&mut self.told_usable, usable) && !usable;
         let token = self.handle.name();
         let reason = failure.reason.as_str();
         let detail = failure.detail.as_str();
-        let retry_in_s = retry_in.as_secs_f64();
-        match (failure.reason.is_permanent(), changed) {
+        let retry_in_s = seconds(retry_in);
+        match (failure.reason.is_permanent(), changed || lost) {
             (true, true) => tracing::error!(
                 %token, reason, detail, usable, failures, retry_in_s,
                 advice = failure.reason.advice(), "token not obtained"
@@ -62,8 +63,8 @@ impl Refresher {
             token = %self.handle.name(),
             means = "store",
             generation,
-            lifetime_s = span.lifetime.map(|lifetime| lifetime.as_secs_f64()),
-            renew_in_s = next.map(|next| now.until(next).as_secs_f64()),
+            lifetime_s = span.lifetime.map(seconds),
+            renew_in_s = next.map(|next| seconds(now.until(next))),
             "token taken over"
         );
     }
@@ -87,8 +88,8 @@ impl Refresher {
             report.last_success = Some(now);
             report.last_means = means.as_str();
         });
-        let lifetime = span.lifetime.map(|lifetime| lifetime.as_secs_f64());
-        let renew_in = next.map(|next| now.until(next).as_secs_f64());
+        let lifetime = span.lifetime.map(seconds);
+        let renew_in = next.map(|next| seconds(now.until(next)));
         if same && self.source.period().is_some() {
             tracing::debug!(token = %self.handle.name(), "value unchanged");
             return;
@@ -103,4 +104,9 @@ impl Refresher {
             "token obtained"
         );
     }
+}
+
+/// Seconds to the millisecond: what is finer tells people nothing.
+fn seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1000.0).round() / 1000.0
 }

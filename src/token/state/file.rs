@@ -118,7 +118,9 @@ impl StateFile {
         }
     }
 
-    fn directory(&self) -> &Path {
+    /// The directory that holds it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
