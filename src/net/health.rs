@@ -34,7 +34,7 @@ pub struct Ejections {
 /// How one address fares.
 #[derive(Debug)]
 pub struct Health {
-    ejections: Ejections,
+    ejections: Option<Ejections>,
     out: AtomicBool,
     failed: AtomicU32,
     term: Mutex<Term>,
@@ -48,12 +48,12 @@ struct Term {
 }
 
 impl Health {
-    /// An address of which nothing bad is known.
+    /// An address of which nothing bad is known. Without `ejections` nothing is counted.
     #[must_use]
-    pub fn new(ejections: &Ejections) -> Self {
+    pub fn new(ejections: Option<&Ejections>) -> Self {
         let term = Term { until: Moment::from_origin(Duration::ZERO), times: 0 };
         Self {
-            ejections: ejections.clone(),
+            ejections: ejections.cloned(),
             out: AtomicBool::new(false),
             failed: AtomicU32::new(0),
             term: Mutex::new(term),
@@ -72,8 +72,10 @@ impl Health {
         self.failed.store(0, Relaxed);
         let mut term = self.term.lock().unwrap_or_else(PoisonError::into_inner);
         term.times = 0;
-        if self.out.swap(false, Relaxed) {
-            self.ejections.current.dec();
+        if self.out.swap(false, Relaxed)
+            && let Some(ejections) = &self.ejections
+        {
+            ejections.current.dec();
         }
     }
 
@@ -98,9 +100,10 @@ impl Health {
         }
         term.until = now + (SHORTEST * 2_u32.saturating_pow(term.times.min(10))).min(LONGEST);
         term.times += 1;
-        self.ejections.total.inc();
-        if !self.out.swap(true, Relaxed) {
-            self.ejections.current.inc();
+        let is_new = !self.out.swap(true, Relaxed);
+        if let Some(ejections) = &self.ejections {
+            ejections.total.inc();
+            ejections.current.add(i64::from(is_new));
         }
     }
 
@@ -123,8 +126,10 @@ impl Health {
 
 impl Drop for Health {
     fn drop(&mut self) {
-        if *self.out.get_mut() {
-            self.ejections.current.dec();
+        if *self.out.get_mut()
+            && let Some(ejections) = &self.ejections
+        {
+            ejections.current.dec();
         }
     }
 }
@@ -132,15 +137,15 @@ impl Drop for Health {
 /// What is known of the addresses of one name.
 #[derive(Debug)]
 pub struct Ledger {
-    ejections: Ejections,
+    ejections: Option<Ejections>,
     known: Mutex<Vec<(SocketAddr, Arc<Health>)>>,
     turn: AtomicUsize,
 }
 
 impl Ledger {
-    /// Nothing is known yet.
+    /// Nothing is known yet. Without `ejections` nothing is counted.
     #[must_use]
-    pub fn new(ejections: Ejections) -> Self {
+    pub fn new(ejections: Option<Ejections>) -> Self {
         Self { ejections, known: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
@@ -152,7 +157,7 @@ impl Ledger {
         known.retain(|(address, _)| addresses.contains(address));
         for address in addresses {
             if !known.iter().any(|(other, _)| other == address) {
-                known.push((*address, Arc::new(Health::new(&self.ejections))));
+                known.push((*address, Arc::new(Health::new(self.ejections.as_ref()))));
             }
         }
         let health = |address: &SocketAddr| {
@@ -185,7 +190,7 @@ mod tests {
     #[test]
     fn an_address_is_set_aside_for_a_growing_time_until_it_answers() {
         let ejections = ejections();
-        let health = Health::new(&ejections);
+        let health = Health::new(Some(&ejections));
         let start = Moment::from_origin(Duration::from_secs(1000));
         let mut now = start;
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
@@ -210,7 +215,7 @@ mod tests {
 
     #[test]
     fn only_silence_in_a_row_sets_an_address_aside() {
-        let health = Health::new(&ejections());
+        let health = Health::new(None);
         for _ in 0..5 {
             health.unanswered();
             health.unanswered();
@@ -225,7 +230,8 @@ mod tests {
 
     #[test]
     fn what_failed_comes_last_and_is_never_left_out() {
-        let ledger = Ledger::new(ejections());
+        let counted = ejections();
+        let ledger = Ledger::new(Some(counted.clone()));
         let all: Vec<SocketAddr> =
             ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].iter().map(|a| a.parse().unwrap()).collect();
         let first = |ledger: &Ledger| ledger.order(&all)[0].0;
@@ -240,6 +246,6 @@ mod tests {
         }
         // A name that no longer has it, and then has it again, begins anew.
         assert_eq!(ledger.order(&all[..1]).len(), 1);
-        assert!(ledger.ejections.current.get() == 0);
+        assert!(counted.current.get() == 0);
     }
 }

@@ -128,7 +128,9 @@ impl Upstream {
             Protocol::Http2 => Some(dialer(&[b"h2"])?),
         };
         let site = |place: &dyn Fn(Dialer) -> Dialer| {
-            let ledger = Arc::new(Ledger::new(ejections.clone()));
+            // What chooses among several counts them; else what connects counts those of the name.
+            let ledger = (origin.addresses.len() < 2).then(|| ejections.clone());
+            let ledger = Arc::new(Ledger::new(ledger));
             let open =
                 |dialer: &Dialer| Arc::new(place(dialer.clone()).with_ledger(Arc::clone(&ledger)));
             Site {
@@ -145,7 +147,7 @@ impl Upstream {
                 required,
                 declined: AtomicBool::new(false),
                 demands: AtomicBool::new(false),
-                health: Health::new(&ejections),
+                health: Health::new(Some(&ejections)),
             }
         };
         let sites = match origin.addresses.as_slice() {

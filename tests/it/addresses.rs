@@ -50,7 +50,7 @@ fn an_address_that_is_gone_costs_no_request_and_is_set_aside() {
     assert_eq!(one.requests().len(), 20);
     assert!(one.requests().iter().all(|request| request.body == b"hi"));
     // Both what connects and what chooses note it: the address is one all the same.
-    assert!(sidecar.metric(EJECTED) > 0.5);
+    sidecar.await_metric(EJECTED, 1.0);
     assert!(sidecar.metric(EJECTIONS) < 6.5, "{}", sidecar.metric(EJECTIONS));
 }
 
