@@ -1,6 +1,7 @@
 //! Limits on time and number, and the end of the process (S37, S38; P18, P22).
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Socket, Type};
@@ -162,7 +163,7 @@ fn a_client_that_takes_little_is_not_one_that_takes_nothing_p13() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&sidecar.address.into()).unwrap();
-    let mut stream = std::net::TcpStream::from(socket);
+    let mut stream = TcpStream::from(socket);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let (mut buffer, mut count) = (vec![0_u8; 64 * 1024], 0);
     let began = SystemTime::now();
@@ -180,29 +181,31 @@ fn a_client_that_takes_little_is_not_one_that_takes_nothing_p13() {
     assert!(count > SIZE, "{count}");
 }
 
-/// Takes an answer of `SIZE` bytes, the last of them slowly, and has `then` done before those. True
-/// if all came.
-fn takes_its_time_for_the_end(sidecar: &Sidecar, then: impl FnOnce()) -> bool {
+/// Asks for a long answer and takes the last of it slowly, having done `then` before. None if not
+/// all of it came.
+fn takes_its_time_for_the_end(
+    sidecar: &Sidecar,
+    then: impl FnOnce(&mut TcpStream),
+) -> Option<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&sidecar.address.into()).unwrap();
-    let mut stream = std::net::TcpStream::from(socket);
+    let mut stream = TcpStream::from(socket);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut buffer = [0; 2048];
-    let mut take = || stream.read(&mut buffer).expect("no reset");
     let mut count = 0;
     while count < LONG - 250_000 {
-        count += take();
+        count += stream.read(&mut buffer).unwrap();
     }
-    then();
+    then(&mut stream);
     while count < LONG {
-        match take() {
-            0 => return false,
+        match stream.read(&mut buffer).unwrap() {
+            0 => return None,
             some => count += some,
         }
         std::thread::sleep(Duration::from_millis(25));
     }
-    true
+    Some(stream)
 }
 
 /// So long that its end stays with us for a while, in buffers.
@@ -210,9 +213,11 @@ const LONG: usize = 1 << 20;
 
 fn long() -> Upstream {
     Upstream::run(|conversation| {
-        conversation.request()?;
-        conversation.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n"))?;
-        conversation.send(vec![7; LONG])
+        loop {
+            conversation.request()?;
+            conversation.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n"))?;
+            conversation.send(vec![7; LONG])?;
+        }
     })
 }
 
@@ -220,14 +225,28 @@ fn long() -> Upstream {
 #[test]
 fn the_end_of_an_answer_that_a_client_takes_slowly_is_not_idleness_p13() {
     let sidecar = Sidecar::limited(&long(), "idle: 100ms");
-    assert!(takes_its_time_for_the_end(&sidecar, || {}));
+    assert!(takes_its_time_for_the_end(&sidecar, |_| {}).is_some());
 }
 
 #[test]
 fn the_end_of_an_answer_that_a_client_takes_slowly_is_under_way_when_draining_begins() {
     let sidecar = Sidecar::before(&long());
-    assert!(takes_its_time_for_the_end(&sidecar, || sidecar.shutdown.drain()));
+    assert!(takes_its_time_for_the_end(&sidecar, |_| sidecar.shutdown.drain()).is_some());
     sidecar.await_metric("bearerd_connections", 0.0);
+}
+
+#[test]
+fn a_request_behind_an_answer_that_is_taken_slowly_is_no_slow_head_p25() {
+    let sidecar = Sidecar::limited(&long(), "head: 100ms, idle: 100ms");
+    let mut stream = takes_its_time_for_the_end(&sidecar, |stream| {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+    })
+    .expect("all of the first answer");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() >= LONG, "{}", rest.len());
 }
 
 #[test]
@@ -260,10 +279,7 @@ fn draining_ends_idle_connections_and_lets_requests_finish() {
     assert_eq!((answer.status(), answer.text()), (200, "ok".to_owned()));
     assert_eq!(answer.head.one("connection"), "close");
     assert!(busy.is_closed());
-    eventually(
-        || std::net::TcpStream::connect(sidecar.address).is_err(),
-        || "still listening".to_owned(),
-    );
+    eventually(|| TcpStream::connect(sidecar.address).is_err(), || "still listening".to_owned());
 }
 
 /// A client at rest cannot know that it is to send nothing more.
@@ -276,10 +292,7 @@ fn a_request_on_its_way_when_draining_begins_is_answered_as_the_last() {
         assert_eq!(kept.get("/").status(), 200);
     }
     sidecar.shutdown.drain();
-    eventually(
-        || std::net::TcpStream::connect(sidecar.address).is_err(),
-        || "still listening".to_owned(),
-    );
+    eventually(|| TcpStream::connect(sidecar.address).is_err(), || "still listening".to_owned());
     for client in &mut clients {
         client.request(&["GET / HTTP/1.1", "Host: localhost"]);
     }

@@ -27,6 +27,11 @@ impl Watch {
         if self.is(Phase::Exchange) {
             return self.judge_exchange(limits, over);
         }
+        if self.is_blocked() && self.is_between() {
+            // The end of an answer is on its way, for which the client has `write_idle`. What it has
+            // sent since is looked at afterwards.
+            return Verdict::None;
+        }
         if self.is(Phase::Head) {
             return if over(since, limits.head.0) { Verdict::HeadTooSlow } else { Verdict::None };
         }
@@ -35,10 +40,6 @@ impl Watch {
         }
         if self.is(Phase::Streams) {
             return self.judge_silence(limits.silence.0, over);
-        }
-        if self.is_blocked() && (self.is(Phase::Idle) || self.is(Phase::Quiet)) {
-            // The end of an answer is on its way, for which the client has `write_idle`.
-            return Verdict::None;
         }
         let parting = since.max(self.draining_since.load(Relaxed));
         let (since, limit) = if self.is_draining() && self.is_resting() {
@@ -54,6 +55,11 @@ impl Watch {
             (since, LINGER)
         };
         if over(since, limit) { Verdict::Close } else { Verdict::None }
+    }
+
+    /// Whether the last answer's body is through and the next request not there.
+    pub(super) fn is_between(&self) -> bool {
+        self.is(Phase::Idle) || self.is(Phase::Head) || self.is(Phase::Quiet)
     }
 
     fn judge_exchange(&self, limits: &Limits, over: impl Fn(u64, Duration) -> bool) -> Verdict {

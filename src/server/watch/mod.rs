@@ -211,8 +211,8 @@ impl Watch {
     pub(super) fn sent(&self) {
         if self.write_since.swap(0, Relaxed) != 0 {
             self.restart_source();
-            if self.is(Phase::Idle) || self.is(Phase::Quiet) {
-                // It rests from here on, and not since the end of its answer went to a buffer.
+            if self.is_between() {
+                // From here on, and not since the end of its answer went to a buffer.
                 self.phase_since.store(self.clock.now(), Relaxed);
             }
             self.room.wake();
