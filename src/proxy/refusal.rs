@@ -244,7 +244,8 @@ impl Refusal {
     }
 
     /// The answer. `close` announces that the connection ends, where a body is left unread. It
-    /// ends too where a client may already speak another protocol.
+    /// ends too where a client may already speak another protocol, and after what is no proper
+    /// request: nobody knows what to make of that which follows.
     #[must_use]
     pub fn to_response(&self, close: bool) -> Response<Body> {
         let problem = Problem {
@@ -258,7 +259,8 @@ impl Refusal {
         if matches!(self, Self::Method) {
             response.headers_mut().insert(ALLOW, METHODS);
         }
-        if close || matches!(self, Self::Switched) {
+        let makes_no_sense = matches!(self, Self::Target | Self::Host(_) | Self::Body(_));
+        if close || makes_no_sense || matches!(self, Self::Switched) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

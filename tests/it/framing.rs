@@ -328,17 +328,25 @@ fn pipelined_requests_are_answered_in_order_and_a_bad_one_ends_it() {
         }
     });
     let sidecar = Sidecar::before(&upstream);
-    let mut client = sidecar.client();
     let good: String =
         (0..50).map(|i| format!("GET /{i} HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
-    client.send(&good).send("BAD REQUEST\r\n\r\n").send(&good);
-    for i in 0..50 {
-        assert_eq!(client.answer().text(), format!("/{i}"));
+    // No request, one without a host, and one for what is no target.
+    let bad = [
+        "BAD REQUEST\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ];
+    for (sent, bad) in bad.into_iter().enumerate() {
+        let mut client = sidecar.client();
+        client.send(&good).send(bad).send(&good);
+        for i in 0..50 {
+            assert_eq!(client.answer().text(), format!("/{i}"));
+        }
+        let answer = client.answer();
+        assert_eq!((answer.status(), answer.head.one("connection")), (400, "close".to_owned()));
+        assert!(client.is_closed());
+        assert_eq!(upstream.requests().len(), 50 * (sent + 1));
     }
-    let answer = client.answer();
-    assert_eq!((answer.status(), answer.head.one("connection")), (400, "close".to_owned()));
-    assert!(client.is_closed());
-    assert_eq!(upstream.requests().len(), 50);
 }
 
 #[test]
