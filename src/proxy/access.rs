@@ -143,6 +143,7 @@ fn others(head: &Parts) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let lines = head.headers.iter().filter(move |(name, _)| overrides(name));
     let pairs = head.uri.query().unwrap_or_default().split(['&', ';']);
     let params = pairs.filter_map(|pair| {
+        // Most are read as they stand, which needs no copy.
         if !pair.contains(['%', '+']) {
             let (name, value) = pair.split_once('=')?;
             return target::may_name(name.as_bytes(), OVERRIDING)
